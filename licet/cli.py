@@ -24,6 +24,10 @@ Command = Callable[[Sequence[str]], int]
 EXTRA_OF_LIBRARY = {
     "pyspark": "spark",
     "delta": "spark",
+    "deltalake": "spark",
+    "jinja2": "spark",
+    "imagehash": "spark",
+    "PIL": "spark",
     "torch": "train",
     "pytorch_lightning": "train",
     "diffusers": "train",

@@ -111,8 +111,8 @@ def _canonical_id(licence_id: str) -> str:
     known = _spdx_ids().get(licence_id.lower())
     if known is None:
         raise LicenceError(
-            f"licence {licence_id!r} is not on the SPDX list: use its SPDX id, LicenseRef-<name> for terms of your own, "
-            f"or {NO_ASSERTION} when nobody knows."
+            f"licence {licence_id!r} is not on the SPDX list: use its SPDX id, LicenseRef-<name> for terms of your "
+            f"own, or {NO_ASSERTION} when nobody knows."
         )
     return known
 

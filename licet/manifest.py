@@ -1,11 +1,12 @@
-"""What a trainer may read, for one purpose: a small root over columnar pages, and a selection of it.
+"""What a trainer may read, for one purpose: a small root over columnar pages.
 
     manifest.json                     the root: schema, purpose, policy, totals, parent, page hashes, identity
     manifest.pages/<sha256>.parquet   one row per shard: paths, hashes, live rows, licences, languages, sources
     <shard>.index.arrow               one row per sample (see `licet.shards.index`)
 
-The identity is a hash over what is in the data: schema, purpose, policy and content hashes in plan order. Paths, attempt
-names and times live in the envelope, which is not hashed, so that any engine and any number of workers give one identity.
+The identity is a hash over what is in the data: schema, purpose, policy and content hashes in plan order. Paths,
+attempt names and times are not in it, so that any engine and any number of workers give one identity. The checksum
+is over the whole root, so that an altered one is refused; it is no signature.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from licet.errors import ManifestDamagedError, MismatchError, PolicyRefusedError, UsageError
 from licet.policy import Purpose
 from licet.shards import FORMATS, ShardFormat
-from licet.shards.index import ShardIndex, file_sha256
+from licet.shards.index import ShardIndex, content_hash, file_sha256, fsync_folder
 
 SCHEMA_VERSION = 1
 SHARDS_PER_PAGE = 10_000
@@ -130,7 +130,7 @@ class Manifest:
             raise ManifestDamagedError(f"{self.path}: the index {path} is missing. Restore it or publish again.")
         if file_sha256(path) != file.index_sha256:
             raise ManifestDamagedError(f"{self.path}: the index {path} was altered. Restore it or publish again.")
-        return ShardIndex.open(path)
+        return ShardIndex.open(path, verified=True)
 
     def require_purpose(self, purpose: Purpose) -> None:
         """Raise `PolicyRefusedError` unless the manifest was published for this purpose."""
@@ -153,7 +153,7 @@ def write_manifest(
     """Write pages, then the root in one rename: a reader sees the old manifest or the new one, whole."""
     path = Path(path)
     totals = _Totals()
-    identity = hashlib.sha256(json.dumps([SCHEMA_VERSION, purpose.value, policy_hash]).encode())
+    identity = _Identity(purpose, policy_hash)
     pages: list[dict[str, Any]] = []
     batch: list[ShardEntry] = []
 
@@ -164,7 +164,7 @@ def write_manifest(
 
     for entry in entries:
         totals.add(entry)
-        identity.update(f"{entry.unit_id} {entry.live_rows} {entry.content}\n".encode())
+        identity.add(entry)
         batch.append(entry)
         if len(batch) == SHARDS_PER_PAGE:
             flush()
@@ -180,7 +180,8 @@ def write_manifest(
         "pages": pages,
         "envelope": dict(envelope or {}),
     }
-    _write_durably(path, (json.dumps(root, indent=2, ensure_ascii=False) + "\n").encode())
+    root["checksum"] = _checksum(root)
+    write_durably(path, (json.dumps(root, indent=2, ensure_ascii=False) + "\n").encode())
     return read_manifest(path)
 
 
@@ -192,6 +193,8 @@ def read_manifest(path: str | Path) -> Manifest:
         version = root["licet_manifest"]
         if version != SCHEMA_VERSION:
             raise MismatchError(f"{path} has manifest schema {version}; this licet reads {SCHEMA_VERSION}: upgrade it.")
+        if root.pop("checksum") != _checksum(root):
+            raise ManifestDamagedError(f"{path} was altered: its checksum does not match. Publish it again.")
         return Manifest(
             path=path,
             purpose=Purpose(root["purpose"]),
@@ -211,11 +214,17 @@ def read_manifest(path: str | Path) -> Manifest:
 
 def verify_manifest(manifest: Manifest) -> None:
     """Read every page, index and shard and compare all hashes and the identity. Raises `ManifestDamagedError`."""
-    identity = hashlib.sha256(json.dumps([SCHEMA_VERSION, manifest.purpose.value, manifest.policy_hash]).encode())
+    identity = _Identity(manifest.purpose, manifest.policy_hash)
     for entry in manifest.entries():
-        identity.update(f"{entry.unit_id} {entry.live_rows} {entry.content}\n".encode())
+        identity.add(entry)
         for format, file in entry.files.items():
-            manifest.index(entry, format)
+            index = manifest.index(entry, format)
+            live = index.table.filter(index.table.column("live")).column("content")
+            if len(live) != entry.live_rows or content_hash(live.to_pylist()) != entry.content:
+                raise ManifestDamagedError(
+                    f"{manifest.path}: the live rows of the index {manifest.resolve(file.index_path)} are not those "
+                    f"of unit {entry.unit_id}. Publish it again."
+                )
             shard = manifest.resolve(file.path)
             if not os.path.exists(shard) or file_sha256(shard) != file.sha256:
                 raise ManifestDamagedError(
@@ -223,6 +232,24 @@ def verify_manifest(manifest: Manifest) -> None:
                 )
     if identity.hexdigest() != manifest.identity:
         raise ManifestDamagedError(f"{manifest.path}: its identity is not that of its pages. Publish it again.")
+
+
+class _Identity:
+    """The hash over what is in the data. Every entry adds to it, in plan order."""
+
+    def __init__(self, purpose: Purpose, policy_hash: str) -> None:
+        self._digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, purpose.value, policy_hash]).encode())
+
+    def add(self, entry: ShardEntry) -> None:
+        self._digest.update(f"{entry.unit_id} {entry.live_rows} {entry.content}\n".encode())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _checksum(root: Mapping[str, Any]) -> str:
+    """SHA-256 over the root's other fields, however the file is laid out."""
+    return hashlib.sha256(json.dumps(root, sort_keys=True).encode()).hexdigest()
 
 
 class _Totals:
@@ -266,7 +293,7 @@ def _write_page(root: Path, entries: list[ShardEntry]) -> dict[str, Any]:
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()
     page = root.with_suffix(".pages") / f"{sha256}.parquet"
-    _write_durably(page, data)
+    write_durably(page, data)
     return {"path": f"{page.parent.name}/{page.name}", "sha256": sha256, "shards": len(entries)}
 
 
@@ -286,109 +313,17 @@ def _read_page(path: Path, sha256: str) -> Iterator[ShardEntry]:
             yield ShardEntry(**row, files=files)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole, whatever stops this process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Which rows of a manifest: those that match every list that is given. An empty list asks nothing."""
-
-    sources: tuple[str, ...] = ()
-    licences: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
-
-    def matches(self, index: ShardIndex) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """One flag per record of an index; records that are not live never match."""
-        flags = np.array(index.table.column("live").to_pylist(), dtype=bool)
-        for column, allowed in (("source_id", self.sources), ("licence", self.licences), ("language", self.languages)):
-            if allowed:
-                flags &= np.isin(np.array(index.table.column(column).to_pylist(), dtype=object), allowed)
-        return flags
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Some rows of one manifest, fixed once: per shard a count and a bitmap. Reading it needs no catalog."""
-
-    manifest_identity: str
-    where: Where
-    counts: tuple[int, ...]
-    """Chosen rows of each shard, in the manifest's order."""
-    bitmaps: tuple[bytes, ...]
-    """Bit i of a shard's bitmap, least significant bit first, says whether its record i was chosen."""
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 over the manifest's identity, the counts and the bitmaps."""
-        digest = hashlib.sha256(self.manifest_identity.encode())
-        for count, bitmap in zip(self.counts, self.bitmaps, strict=True):
-            digest.update(count.to_bytes(8, "little") + bitmap)
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return sum(self.counts)
-
-    def positions(self, shard: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Chosen record positions of the shard-th entry, ascending."""
-        bits = np.unpackbits(np.frombuffer(self.bitmaps[shard], dtype=np.uint8), bitorder="little")
-        return np.flatnonzero(bits).astype(np.int64)
-
-    def write(self, path: str | Path) -> None:
-        """Write the selection to a file of its own."""
-        table = pa.table(
-            {"count": pa.array(self.counts, pa.int64()), "bitmap": pa.array(self.bitmaps, pa.binary())}
-        ).replace_schema_metadata(
-            {
-                "licet_selection": str(SCHEMA_VERSION),
-                "manifest": self.manifest_identity,
-                "where": json.dumps(asdict(self.where)),
-                "hash": self.hash,
-            }
-        )
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        _write_durably(Path(path), buffer.getvalue())
-
-
-def select(manifest: Manifest, where: Where) -> Selection:
-    """Choose rows of a manifest. Raises `UsageError` when nothing matches."""
-    counts: list[int] = []
-    bitmaps: list[bytes] = []
-    for entry in manifest.entries():
-        flags = where.matches(manifest.index(entry, next(iter(entry.files))))
-        counts.append(int(flags.sum()))
-        bitmaps.append(np.packbits(flags, bitorder="little").tobytes())
-    if not sum(counts):
-        asked = {k: list(v) for k, v in asdict(where).items() if v} or "every live row"
-        has = {k: list(manifest.totals[k]) for k in ("sources", "licences", "languages")}
-        raise UsageError(f"no row of {manifest.path} matches {asked}: it holds {has}.")
-    return Selection(manifest.identity, where, tuple(counts), tuple(bitmaps))
-
-
-def read_selection(path: str | Path, manifest: Manifest) -> Selection:
-    """Open a selection of this manifest. Raises `MismatchError` for another's, `ManifestDamagedError` for a damaged one."""
     try:
-        table = pq.read_table(path)
-        meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        where = Where(**{k: tuple(v) for k, v in json.loads(meta["where"]).items()})
-        counts, bitmaps = tuple(table["count"].to_pylist()), tuple(table["bitmap"].to_pylist())
-        selection = Selection(meta["manifest"], where, counts, bitmaps)
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no selection at {path}.") from error
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError) as error:
-        raise ManifestDamagedError(f"{path} is not a selection ({error}). Make it again.") from error
-    if selection.hash != meta["hash"]:
-        raise ManifestDamagedError(f"selection {path} was altered: its hash does not match. Make it again.")
-    if selection.manifest_identity != manifest.identity:
-        raise MismatchError(
-            f"selection {path} was made of manifest {selection.manifest_identity[:12]}, not of {manifest.path} "
-            f"({manifest.identity[:12]}): make it again."
-        )
-    return selection
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    fsync_folder(str(path.parent))

@@ -3,7 +3,8 @@
 A policy is a purpose and, where a person has decided otherwise, overrides of single rules. `decide` names the rule that
 spoke and why. Nothing here fetches, stores or prints.
 
-Also here, because it is a rule about rights: what the kept copy of several identical items carries (`merge_duplicates`).
+Also here, because it is a rule about rights: what the kept copy of several identical items carries
+(`merge_duplicates`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ This file knows what a source may say. Reading the rows of a source is the jobs'
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
@@ -126,11 +127,16 @@ def load_source(path: str | Path) -> Source:
         raise ConfigError(file, None, "a source file", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(file, None, "UTF-8 text", str(error)) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise ConfigError(file, line, "YAML", error.problem or "text that does not parse") from error
+    except yaml.YAMLError as error:
+        raise _not_yaml(file, error) from error
     source: Source = _Reader(file).record(root, Source)
     return _with_location(source, Path(path).parent)
+
+
+def _not_yaml(file: str, error: yaml.YAMLError) -> ConfigError:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    found = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error).split("\n")[0]
+    return ConfigError(file, mark.line + 1 if mark else None, "YAML", found)
 
 
 def _with_location(source: Source, folder: Path) -> Source:
@@ -155,7 +161,7 @@ class _Reader:
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            name = key_node.value
+            name = self.key(key_node)
             if name not in hints:
                 raise self.fail(key_node, f"one of {', '.join(hints)}", f"{name!r}")
             if name in values:
@@ -176,7 +182,7 @@ class _Reader:
         if origin is dict:
             if not isinstance(node, yaml.MappingNode):
                 raise self.fail(node, f"a mapping for {name!r}", _show(node))
-            return {k.value: self.value(v, str, f"{name}.{k.value}") for k, v in node.value}
+            return {self.key(k): self.value(v, arguments[1], f"{name}.{self.key(k)}") for k, v in node.value}
         if isinstance(hint, type) and hint not in (str, float):
             return self.record(node, hint)
         if not isinstance(node, yaml.ScalarNode):
@@ -187,8 +193,18 @@ class _Reader:
             return node.value
         return self.scalar(node, hint, name)
 
+    def key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.fail(node, "a name", _show(node))
+        return str(node.value)
+
     def scalar(self, node: yaml.ScalarNode, hint: type, name: str) -> str | float:
-        loaded = yaml.SafeLoader("").construct_object(node)
+        try:
+            loaded = yaml.SafeLoader("").construct_object(node)
+        except yaml.YAMLError as error:
+            raise self.fail(node, f"a plain value for {name!r}", f"the tag {node.tag!r}") from error
+        except ValueError:  # a date that no calendar has: it is text, as a real date is
+            return str(node.value)
         if hint is float:
             if isinstance(loaded, bool) or not isinstance(loaded, (int, float)):
                 raise self.fail(node, f"a number for {name!r}", repr(node.value))
@@ -221,7 +237,7 @@ class _Reader:
                 raise self.fail(
                     node, "a template of {creator}, {licence}, {source_page}, {title}", repr(value)
                 ) from error
-        if name == "weight" and not value > 0:
+        if name == "weight" and not 0 < value < math.inf:
             raise self.fail(node, "a weight above 0", repr(value))
 
 

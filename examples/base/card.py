@@ -46,11 +46,12 @@ above need; it reads {max_tokens} tokens.
 
 | part | parameters | steps | batch | last loss | minutes |
 |---|---|---|---|---|---|
-| AutoencoderKL | {vae_parameters:,} | {ae_steps} | 16 | {ae_loss} (L1, pixels in [-1, 1]) | {ae_minutes:.0f} |
+| AutoencoderKL | {vae_parameters:,} | {ae_steps} | 8 | {ae_loss} (L1, pixels in [-1, 1]) | {ae_minutes:.0f} |
 | UNet and text encoder | {denoiser_parameters:,} | {unet_steps} | 32 | {unet_loss} (v, MSE) | {unet_minutes:.0f} |
 
 AdamW, one warm-up and cosine each, {threads} CPU thread(s), bfloat16 autocast, seed {seed}; the UNet and the text
-encoder are exponential moving averages. Weights are stored as float16. The network predicts v, not epsilon: read
+encoder are exponential moving averages. The UNet and the autoencoder are
+stored as float16. The network predicts v, not epsilon: read
 `prediction_type` from the scheduler's configuration. Losses by step: `training.json`.
 
 ## Intended use and limits

@@ -44,7 +44,10 @@ def main() -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(args.out, safe_serialization=True)
+    # The text encoder stays float32: transformers loads a model as it was saved, diffusers loads one as float32.
+    pipeline.unet.to(torch.float16)
+    pipeline.vae.to(torch.float16)
+    pipeline.save_pretrained(args.out, safe_serialization=True)
     write_card(args.out, photos, vars(args), {"autoencoder": vae_log, "denoiser": denoiser_log})
     print(f"wrote {args.out}", flush=True)  # noqa: T201
 

@@ -1,7 +1,7 @@
 """The base model's training pictures: licensed photos, and the crops of them that it learns from.
 
-The cat's photo is the one that the demo later teaches by DreamBooth, so the base must not have seen that individual: each
-of its crops is recoloured and reshaped into another cat. This module must not know of any model.
+The cat's photo is the one that the demo later teaches by DreamBooth, so the base must not have seen that individual:
+each of its crops is recoloured and reshaped into another cat. This module must not know of any model.
 """
 
 import io
@@ -102,8 +102,8 @@ def load_photos() -> list[TrainingPhoto]:
 def draw_crop(photo: TrainingPhoto, rng: np.random.Generator) -> tuple[np.ndarray, str]:
     """One training crop of a photo, and the name of its coat ("" for anything but a cat).
 
-    Returns (CROP_PX, CROP_PX, 3) uint8. Cats are warped and recoloured into other individuals; other photos are cropped,
-    flipped, and only slightly changed in colour.
+    Returns (CROP_PX, CROP_PX, 3) uint8. Cats are warped and recoloured into other individuals; other photos are
+    cropped, flipped, and only slightly changed in colour.
     """
     is_cat = photo.key == SUBJECT_KEY
     warp = 0.05 if is_cat else 0.02
@@ -151,9 +151,8 @@ def _sample_square(photo: TrainingPhoto, warp: float, rng: np.random.Generator) 
     flip = -1.0 if rng.random() < 0.5 else 1.0
     turned_x = flip * aspect * (np.cos(angle) * x - np.sin(angle) * y) + shift[0]
     turned_y = (np.sin(angle) * x + np.cos(angle) * y) / aspect + shift[1]
-    grid = torch.stack(
-        [(centre_x + side * turned_x) * 2 / width - 1, (centre_y + side * turned_y) * 2 / height - 1], -1
-    )
+    source_x, source_y = centre_x + side * turned_x, centre_y + side * turned_y
+    grid = torch.stack([source_x * 2 / width - 1, source_y * 2 / height - 1], dim=-1)
 
     source = torch.from_numpy(photo.pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
     sampled = torch.nn.functional.grid_sample(source, grid[None], padding_mode="reflection", align_corners=False)

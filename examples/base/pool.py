@@ -7,7 +7,7 @@ import torch
 
 from examples.base.pixels import SUBJECT_KEY, TrainingPhoto, draw_crop
 
-CATS_EVERY = 3  # every third crop is a cat; the others take turns
+CATS_EVERY = 2  # every second crop is a cat; the others take turns
 
 # Channel orders that the autoencoder also sees, so that it learns every colour and not only those of twelve photos.
 CHANNEL_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))

@@ -1,12 +1,13 @@
 """The base model's tokenizer: CLIP's byte-pair encoding, cut to the merges that a small model needs.
 
-The whole vocabulary has 49,408 entries, and its embeddings would outweigh the rest of the model. Kept are the first (most
-frequent) merges, and every merge that the given words need, so that those words split exactly as in CLIP.
+The whole vocabulary has 49,408 entries, and its embeddings would weigh as much as all the rest of the model. Kept are
+the first (most frequent) merges, and every merge that the given words need, so that those words split as in CLIP.
 The merges come from `bpe_simple_vocab_16e6.txt.gz` (OpenAI CLIP, MIT licence) inside the `open_clip_torch` package.
 """
 
 import gzip
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -34,7 +35,7 @@ def merges_of(word: str, ranks: dict[Merge, int]) -> set[Merge]:
     """The merges that byte-pair encoding applies to one lower-case ASCII word."""
     parts = [*word[:-1], word[-1] + WORD_END]
     used = set()
-    while pairs := [pair for pair in zip(parts, parts[1:], strict=False) if pair in ranks]:
+    while pairs := [pair for pair in pairwise(parts) if pair in ranks]:
         best = min(pairs, key=ranks.__getitem__)
         used.add(best)
         merged, i = [], 0

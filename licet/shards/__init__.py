@@ -5,18 +5,20 @@
     reader = open_reader("tfrecord", path)             random access; every record is checked as it is read
     reader[3]
 
-Writers are handed a path that nobody else uses; nothing they write is trusted before the catalog lists it.
+Writers are handed a path that nobody else uses, and refuse one that exists; nothing they write is trusted before the
+catalog lists it. A format's module has `Writer` (a `FormatWriter`), `Reader` (a `ShardReader`) and
+`RECORDS_COVER_STRUCTURE`: whether record checksums find every damage that could mislead or crash its reader.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import TracebackType
 from typing import Any, Literal, Protocol, get_args
 
-from licet.errors import MissingExtraError, UsageError
+from licet.errors import MissingExtraError, ShardDamagedError, UsageError
 from licet.records import Sample
-from licet.shards.index import ShardIndex
+from licet.shards.index import ShardIndex, file_sha256, index_path
+from licet.shards.shard import ShardWriter
 
 ShardFormat = Literal["tfrecord", "lmdb", "webdataset", "parquet"]
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)
@@ -27,48 +29,54 @@ EXTENSIONS: dict[ShardFormat, str] = {
     "parquet": ".parquet",
 }
 
-
-class ShardWriter(Protocol):
-    """Writes samples in the order in which they are added."""
-
-    def add(self, sample: Sample) -> None:
-        """Append one sample."""
-
-    def close(self) -> ShardIndex:
-        """Flush and fsync the shard, write its index beside it (`index_path(path)`), and return the index."""
-
-    def __enter__(self) -> ShardWriter: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close on success; on an error release the files and leave the partial shard, which nobody lists."""
+__all__ = ["EXTENSIONS", "FORMATS", "ShardFormat", "ShardReader", "ShardWriter", "open_reader", "open_writer"]
 
 
 class ShardReader(Protocol):
-    """Random access to a shard. Safe to open anew in each process; never share one across a fork."""
+    """Random access to a shard, by one thread at a time.
+
+    A forked child may read on: no file position and no LMDB environment is shared with it.
+    """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, position: int) -> Sample:
-        """The sample at a position from 0, in the order written. Raises `ShardDamagedError` when its checksum fails."""
+        """The sample at a position from 0, in the order written.
+
+        Raises `ShardDamagedError` when its checksum fails, IndexError when there is no such position.
+        """
 
     def close(self) -> None: ...
 
 
 def open_writer(format: ShardFormat, path: str) -> ShardWriter:
-    """A writer for a new shard at a local path."""
-    writer: ShardWriter = _module(format).Writer(path)
-    return writer
+    """A writer for a new shard at a local path. Raises FileExistsError when there is a file already."""
+    return ShardWriter(path, _module(format).Writer(path))
 
 
-def open_reader(format: ShardFormat, path: str, index: ShardIndex | None = None) -> ShardReader:
+def open_reader(
+    format: ShardFormat, path: str, index: ShardIndex | None = None, expected_sha256: str | None = None
+) -> ShardReader:
     """A reader of a shard at a local path; its index is read from beside it unless it is given.
 
-    Raises `ShardDamagedError` when the shard or its index cannot be opened as what they should be.
+    `expected_sha256` is the shard file's hash, as the manifest gives it. It is compared where checksums of records
+    leave the file's structure uncovered (LMDB, whose library maps the file and trusts it): give it for any file that
+    may be damaged. Raises `ShardDamagedError` when the shard or its index cannot be opened as what they should be.
     """
-    reader: ShardReader = _module(format).Reader(path, index)
+    module = _module(format)
+    if expected_sha256 is not None and not module.RECORDS_COVER_STRUCTURE:
+        _check_whole_file(path, expected_sha256)
+    reader: ShardReader = module.Reader(path, ShardIndex.open(index_path(path)) if index is None else index)
     return reader
+
+
+def _check_whole_file(path: str, expected_sha256: str) -> None:
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise ShardDamagedError(path, "whole file", error.strerror or str(error)) from error
+    if found != expected_sha256:
+        raise ShardDamagedError(path, "whole file", f"its SHA-256 is {found}, not {expected_sha256}")
 
 
 def _module(format: ShardFormat) -> Any:

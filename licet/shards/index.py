@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import google_crc32c
 import msgpack
+import numpy as np
 import pyarrow as pa
 
 from licet.errors import ShardDamagedError
@@ -22,9 +24,7 @@ from licet.records import SAMPLE_SCHEMA, Sample
 
 INDEX_SCHEMA = pa.schema(
     [
-        pa.field(
-            "offset", pa.uint64(), nullable=False
-        ),  # bytes from the shard's start; or the format's own record number
+        pa.field("offset", pa.uint64(), nullable=False),  # bytes from the shard's start, or the format's record number
         pa.field("length", pa.uint64(), nullable=False),  # bytes that the checksum covers
         pa.field("crc32c", pa.uint32(), nullable=False),
         pa.field("content", pa.binary(32), nullable=False),  # SHA-256 of `encode(sample)`: the same in every format
@@ -54,8 +54,8 @@ def content_digest(sample: Sample) -> bytes:
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """CRC-32C (Castagnoli, RFC 3720) of the bytes."""
-    return int(google_crc32c.value(bytes(data)))
+    """CRC-32C (Castagnoli, RFC 3720) of the bytes, which are not copied: the library takes no memoryview."""
+    return int(google_crc32c.value(data if isinstance(data, bytes) else np.frombuffer(data, np.uint8)))
 
 
 def index_path(shard_path: str) -> str:
@@ -84,29 +84,38 @@ class ShardIndex:
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        self._offset = table.column("offset").combine_chunks()
-        self._length = table.column("length").combine_chunks()
-        self._crc32c = table.column("crc32c").combine_chunks()
+        self._offset, self._length, self._crc32c = (
+            table.column(name).combine_chunks().to_numpy() for name in ("offset", "length", "crc32c")
+        )  # views of the table's own memory
 
     @classmethod
-    def open(cls, path: str) -> ShardIndex:
-        """Map an index file. Raises `ShardDamagedError` when it is absent or not an index."""
+    def open(cls, path: str, verified: bool = False) -> ShardIndex:
+        """Map an index file. Raises `ShardDamagedError` when it is absent or not an index.
+
+        `verified` says that the caller has compared its hash. Otherwise all of it is read once, so that no damage
+        leads outside its columns; values are believed, and records are still checked against them.
+        """
         try:
             with pa.memory_map(path) as source:
                 table = pa.ipc.open_file(source).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
+            if not table.schema.equals(INDEX_SCHEMA):
+                raise ShardDamagedError(path, "index", "its columns are not those of an index")
+            table.validate(full=not verified)
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise ShardDamagedError(path, "index", str(error).split("\n")[0]) from error
-        if not table.schema.equals(INDEX_SCHEMA):
-            raise ShardDamagedError(path, "index", "its columns are not those of an index")
         return cls(table)
 
     def write(self, path: str) -> None:
-        """Write the index file and fsync it."""
+        """Write the index file and fsync it; a file that cannot be written whole is removed."""
         with open(path, "wb") as file:
-            with pa.ipc.new_file(file, INDEX_SCHEMA) as writer:
-                writer.write_table(self.table.combine_chunks())
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                with pa.ipc.new_file(file, INDEX_SCHEMA) as writer:
+                    writer.write_table(self.table.combine_chunks())
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                os.unlink(path)
+                raise
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -115,19 +124,34 @@ class ShardIndex:
         """(offset, length, crc32c) of the record at a position. Raises IndexError."""
         if not 0 <= position < len(self):
             raise IndexError(f"record {position} of {len(self)}")
-        return self._offset[position].as_py(), self._length[position].as_py(), self._crc32c[position].as_py()
+        return int(self._offset[position]), int(self._length[position]), int(self._crc32c[position])
+
+    def key(self, position: int) -> str:
+        """Key of the sample at a position."""
+        return str(self.table.column("key")[position].as_py())
 
     def revised(self, changes: Mapping[str, Mapping[str, Any]]) -> ShardIndex:
         """A copy in which the rows with these keys have other values: `{key: {"live": False}}`."""
-        columns = {name: self.table.column(name).to_pylist() for name in INDEX_SCHEMA.names}
-        for position, key in enumerate(columns["key"]):
-            for name, value in changes.get(key, {}).items():
-                columns[name][position] = value
-        return ShardIndex(pa.table(columns, schema=INDEX_SCHEMA))
+        positions = {key: i for i, key in enumerate(self.table.column("key").to_pylist())}
+        table = self.table
+        for name in sorted({name for values in changes.values() for name in values}):
+            column = table.column(name).to_pylist()
+            for key, values in changes.items():
+                if key in positions and name in values:
+                    column[positions[key]] = values[name]
+            field = INDEX_SCHEMA.field(name)
+            table = table.set_column(table.schema.get_field_index(name), field, pa.array(column, field.type))
+        return ShardIndex(table)
+
+    def live(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """One flag per record: may it be used?"""
+        flags: np.ndarray[Any, np.dtype[np.bool_]] = self.table.column("live").to_numpy()
+        return flags
 
     def live_positions(self) -> list[int]:
         """Positions of the records that may be used."""
-        return [i for i, live in enumerate(self.table.column("live").to_pylist()) if live]
+        positions: list[int] = np.flatnonzero(self.live()).tolist()
+        return positions
 
 
 def content_hash(contents: Iterable[bytes]) -> str:
@@ -167,14 +191,12 @@ def check_record(shard: str, position: int, index: ShardIndex, data: bytes | mem
 
 def record_name(index: ShardIndex, position: int) -> str:
     """How an error names a record."""
-    return f"record {position} (key {index.table.column('key')[position].as_py()})"
+    return f"record {position} (key {index.key(position)})"
 
 
 def total_by(indexes: Sequence[ShardIndex], column: str) -> dict[str, int]:
     """Live rows of these indexes, counted by a text column."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for index in indexes:
-        values = index.table.column(column).to_pylist()
-        for position in index.live_positions():
-            counts[values[position]] = counts.get(values[position], 0) + 1
+        counts.update(index.table.filter(index.table.column("live")).column(column).to_pylist())
     return dict(sorted(counts.items()))

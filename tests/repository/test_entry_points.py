@@ -1,4 +1,4 @@
-"""Each command exists six ways: licet, python -m, spark-submit (or the module for Lightning), a console script, a config, a test."""
+"""Each command exists six ways: licet, python -m, spark-submit (Spark half), console script, config, test."""
 
 import ast
 import subprocess
@@ -43,7 +43,9 @@ def test_a_command_has_a_script_a_config_and_a_test(name):
     point = COMMANDS[name]
     assert scripts[f"licet-{name}"] == f"{point.module}:main"
     folder, stem = point.module.split(".")
-    configs = {"jobs": [ROOT / f"configs/jobs/{stem}.yaml"]}.get(folder, sorted((ROOT / f"configs/{stem}").glob("*.yaml")))
+    configs = {"jobs": [ROOT / f"configs/jobs/{stem}.yaml"]}.get(
+        folder, sorted((ROOT / f"configs/{stem}").glob("*.yaml"))
+    )
     assert configs
     assert all(config.is_file() for config in configs)
     assert (ROOT / f"tests/{folder}/test_{stem}.py").is_file()

@@ -1,0 +1,106 @@
+"""WebDataset: a POSIX tar (ustar) in which the members of one sample follow each other.
+
+    <key>.jpg | .png | .webp     the image          <key>.txt     the text itself, when the payload is text
+    <key>.txt                    its caption
+    <key>.json                   every other field of `Sample` (for text its caption too), under the field's own name
+
+Owner, mode and time of every member are fixed, so that the same samples give the same bytes. The index's offset,
+length and checksum cover all members of one sample, headers and padding included. Convention:
+github.com/webdataset/webdataset.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+
+from licet.errors import ShardDamagedError
+from licet.records import SAMPLE_SCHEMA, Sample
+from licet.shards.index import ShardIndex, crc32c, record_name
+from licet.shards.pread import RecordFile
+from licet.shards.shard import Place, close_durably, create
+
+RECORDS_COVER_STRUCTURE = True
+
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class Writer:
+    """See `licet.shards.shard.FormatWriter`."""
+
+    def __init__(self, path: str) -> None:
+        self._file = create(path)
+        self._offset = 0
+
+    def append(self, sample: Sample, encoded: bytes) -> Place:
+        members = b"".join(_member(f"{sample.key}.{extension}", data) for extension, data in _parts(sample).items())
+        place = Place(self._offset, len(members), crc32c(members))
+        self._file.write(members)
+        self._offset += len(members)
+        return place
+
+    def finish(self) -> None:
+        """Two empty blocks end a tar, which is a multiple of 20 blocks long."""
+        n_end = 2 * _BLOCK
+        self._file.write(bytes(n_end + -(self._offset + n_end) % tarfile.RECORDSIZE))
+        close_durably(self._file)
+
+    def abandon(self) -> None:
+        self._file.close()
+
+
+class Reader:
+    """See `licet.shards.ShardReader`."""
+
+    def __init__(self, path: str, index: ShardIndex) -> None:
+        self._path, self._index = path, index
+        self._file = RecordFile(path, index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, position: int) -> Sample:
+        members = self._file.read(position)
+        try:
+            return _sample(members)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ShardDamagedError(self._path, record_name(self._index, position), str(error)) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _parts(sample: Sample) -> dict[str, bytes]:
+    """Extension -> bytes of each member, in order."""
+    parts: dict[str, bytes] = {sample.payload_format: sample.payload}
+    if sample.payload_format != "txt":
+        parts["txt"] = sample.caption.encode()
+    own = {"payload"} if sample.payload_format == "txt" else {"payload", "caption"}
+    rest = {name: getattr(sample, name) for name in SAMPLE_SCHEMA.names if name not in own}
+    return {**parts, "json": json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode()}
+
+
+def _member(name: str, data: bytes) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = len(data), 0o444
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK)
+
+
+def _sample(members: bytes) -> Sample:
+    parts = dict(_members(members))
+    rest = json.loads(parts["json"])
+    if rest["payload_format"] != "txt":
+        rest["caption"] = parts["txt"].decode()
+    return Sample(payload=parts[rest["payload_format"]], **rest)
+
+
+def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Extension and bytes of each member. The checksum has vouched for the headers: only name and size are read."""
+    start = 0
+    while start < len(data):
+        name = data[start : start + 100].rstrip(b"\0").decode()
+        n_bytes = int(data[start + 124 : start + 135], 8)
+        start += _BLOCK
+        yield name.rpartition(".")[2], data[start : start + n_bytes]
+        start += n_bytes + -n_bytes % _BLOCK
