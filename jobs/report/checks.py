@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from jobs.report.tables import Tables, quoted
@@ -103,11 +104,14 @@ def run_checks(tables: Tables, manifest: Manifest, ledger: Ledger, policy: Polic
 
 
 def _sum_check(tables: Tables) -> Check:
-    planned = tables.number("SELECT count(DISTINCT row_id) FROM plan")
+    planned = tables.sum_by_slice("SELECT count(DISTINCT row_id) FROM plan")
     kept = tables.number("SELECT count(*) FROM outcomes WHERE state = 'kept'")
     rejected = tables.number("SELECT count(*) FROM outcomes WHERE state = 'rejected'")
     return _sentence_check(
-        "sum", "planned = kept + refused", planned == kept + rejected, f"{planned} planned, {kept} kept, {rejected} refused"
+        "sum",
+        "planned = kept + refused",
+        planned == kept + rejected,
+        f"{planned} planned, {kept} kept, {rejected} refused",
     )
 
 
@@ -116,9 +120,11 @@ def _sentence_check(id: str, title: str, passed: bool, sentence: str) -> Check:
 
 
 def _row_check(tables: Tables, id: str, title: str, sql: str) -> Check:
-    failures = tables.number(f"SELECT count(*) FROM ({sql})")
-    examples = tables.rows(f"SELECT row_id FROM ({sql}) ORDER BY row_id LIMIT {MAX_EXAMPLES}") if failures else ()
-    return Check(id, title, failures, tuple(row["row_id"] for row in examples))
+    failures = tables.sum_by_slice(f"SELECT count(*) FROM ({sql})")
+    if not failures:
+        return Check(id, title, 0)
+    broken = tables.rows_by_slice(f"SELECT row_id FROM ({sql}) ORDER BY row_id LIMIT {MAX_EXAMPLES}")
+    return Check(id, title, failures, tuple(row["row_id"] for row in islice(broken, MAX_EXAMPLES)))
 
 
 def _terms_checks(tables: Tables, policy: Policy) -> Iterator[Check]:
