@@ -11,6 +11,7 @@ import ast
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
@@ -65,25 +66,29 @@ def run_command(command: Command, argv: Sequence[str]) -> int:
     debug = len(arguments) < len(argv) or os.environ.get("LICET_DEBUG") == "1"
     try:
         return command(with_packaged_configs(arguments))
-    except LicetError as error:
+    except (LicetError, ModuleNotFoundError, OSError, KeyboardInterrupt) as error:
+        told = _sentence(error)
+        if told is None:
+            raise
         if debug:
-            raise
-        sys.stderr.write(f"licet: {error}\n")
-        return error.exit_code
-    except ModuleNotFoundError as error:
+            traceback.print_exception(error)
+        sentence, exit_code = told
+        sys.stderr.write(f"licet: {sentence}\n")
+        return exit_code
+
+
+def _sentence(error: BaseException) -> tuple[str, int] | None:
+    """What a person is told, and the exit code; nothing for an error that only its stack trace explains."""
+    if isinstance(error, LicetError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by the keyboard; run the same command again to go on.", 1
+    if isinstance(error, ModuleNotFoundError):
         extra = EXTRA_OF_LIBRARY.get((error.name or "").split(".")[0])
-        if debug or extra is None:
-            raise
-        sys.stderr.write(f"licet: {MissingExtraError(error.name or '', extra)}\n")
-        return MissingExtraError.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("licet: stopped by the keyboard; run the same command again to go on.\n")
-        return 1
-    except OSError as error:
-        if debug or error.errno is None:
-            raise
-        sys.stderr.write(f"licet: {error.strerror}: {error.filename or 'no file named'}. --debug shows where.\n")
-        return 1
+        return _sentence(MissingExtraError(error.name or "", extra)) if extra else None
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: {error.filename or 'no file named'}. --debug shows where.", 1
+    return None
 
 
 def with_packaged_configs(arguments: Sequence[str]) -> list[str]:

@@ -46,10 +46,11 @@ above need; it reads {max_tokens} tokens.
 
 | part | parameters | steps | batch | last loss | minutes |
 |---|---|---|---|---|---|
-| AutoencoderKL | {vae_parameters:,} | {ae_steps} | 8 | {ae_loss} (L1, pixels in [-1, 1]) | {ae_minutes:.0f} |
-| UNet and text encoder | {denoiser_parameters:,} | {unet_steps} | 32 | {unet_loss} (v, MSE) | {unet_minutes:.0f} |
+| AutoencoderKL | {vae_parameters:,} | {ae_steps} | 16 | {ae_loss} (L1, pixels in [-1, 1]) | {ae_minutes:.0f} |
+| its decoder alone, at the end | | {decoder_steps} | 16 | {decoder_loss} (L1) | {decoder_minutes:.0f} |
+| UNet and text encoder | {denoiser_parameters:,} | {unet_steps} | 16 | {unet_loss} (v, MSE) | {unet_minutes:.0f} |
 
-AdamW, one warm-up and cosine each, {threads} CPU thread(s), bfloat16 autocast, seed {seed}; the UNet and the text
+AdamW, one warm-up and cosine for each, {threads} CPU thread(s), bfloat16 autocast, seed {seed}; the UNet and the text
 encoder are exponential moving averages. The UNet and the autoencoder are
 stored as float16. The network predicts v, not epsilon: read
 `prediction_type` from the scheduler's configuration. Losses by step: `training.json`.
@@ -77,12 +78,9 @@ def write_card(out: Path, photos: list[TrainingPhoto], args: dict[str, Any], log
         max_tokens=tokenizer["model_max_length"],
         vae_parameters=sizes["vae"],
         denoiser_parameters=sizes["unet"] + sizes["text_encoder"],
-        ae_steps=args["ae_steps"],
-        ae_loss=logs["autoencoder"][-1]["loss"],
-        ae_minutes=sum(line["seconds"] for line in logs["autoencoder"]) / 60,
-        unet_steps=args["unet_steps"],
-        unet_loss=logs["denoiser"][-1]["loss"],
-        unet_minutes=sum(line["seconds"] for line in logs["denoiser"]) / 60,
+        **_summary("ae", logs["autoencoder"]),
+        **_summary("decoder", logs["decoder"]),
+        **_summary("unet", logs["denoiser"]),
     )
     (out / "README.md").write_text(card, encoding="utf-8")
     record = {
@@ -94,6 +92,12 @@ def write_card(out: Path, photos: list[TrainingPhoto], args: dict[str, Any], log
         "losses": logs,
     }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _summary(name: str, lines: list[dict]) -> dict[str, Any]:
+    """The card's fields on one phase: its steps, its last loss, and how long it took."""
+    minutes = sum(line["seconds"] for line in lines) / 60
+    return {f"{name}_steps": lines[-1]["step"], f"{name}_loss": lines[-1]["loss"], f"{name}_minutes": minutes}
 
 
 def _row(photo: TrainingPhoto) -> str:

@@ -6,13 +6,14 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from examples.base.autoencoder import LATENT_CHANNELS
 from examples.base.captions import draw_caption, meaningless_words, words_of
 from examples.base.pixels import COATS
 from examples.base.pool import Pool
 from examples.base.training import LossLog, generator_at, load_checkpoint, one_cycle, save_checkpoint
 
 PHASE = 2
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 PEAK_LR = 1e-3
 EMA_DECAY = 0.999
 TEXT_WIDTH = 64
@@ -36,9 +37,11 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """An untrained UNet of 3.9 M parameters for 4 x 16 x 16 latents; for speed, it attends at 8 x 8 only."""
+    """An untrained UNet of 3.9 M parameters for 8 x 16 x 16 latents; for speed, it attends at 8 x 8 only."""
     return UNet2DConditionModel(
         sample_size=16,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
         block_out_channels=(64, 128),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
@@ -76,30 +79,29 @@ class Denoiser(torch.nn.Module):
         self.text_encoder = new_text_encoder(tokenizer)
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
-        """(B, 4, 16, 16), (B,) and (B, L) to the predicted v, (B, 4, 16, 16)."""
+        """(B, 8, 16, 16), (B,) and (B, L) to the predicted v, (B, 8, 16, 16)."""
         return self.unet(noisy, timesteps, self.text_encoder(token_ids).last_hidden_state).sample
 
 
 def train_denoiser(
     pool: Pool, latents: torch.Tensor, tokenizer: CLIPTokenizer, n_steps: int, seed: int, work: Path
 ) -> tuple[Denoiser, list[dict]]:
-    """Train on scaled latents (N, 4, 16, 16) of the pool, resuming from `work`; averaged weights and the loss log."""
+    """Train on scaled latents (N, 8, 16, 16) of the pool, resuming from `work`; averaged weights and the loss log."""
     torch.manual_seed(seed)
     model, average = Denoiser(tokenizer), Denoiser(tokenizer)
     average.load_state_dict(model.state_dict())
     average.eval().requires_grad_(False)
     # No weight decay: embeddings of words that training never shows, the rare token's among them, stay as initialised.
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), weight_decay=0.0)
-    lines, first = [], 0
+    log = LossLog("denoiser", n_steps)
     if saved := load_checkpoint(work / "denoiser.pt"):
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        lines, first = saved["log"], saved["step"]
-    log = LossLog("denoiser", n_steps, lines)
+        log.lines = saved["log"]
     scheduler = new_scheduler()
     words = meaningless_words(list(tokenizer.get_vocab()), words_of(pool.class_prompts) | set(COATS))
-    for step in range(first, n_steps):
+    for step in range(log.next_step, n_steps):
         for group in optimizer.param_groups:
             group["lr"] = one_cycle(step, n_steps, PEAK_LR)
         loss = _loss(model, scheduler, pool, latents, tokenizer, words, generator_at(seed, PHASE, step))
@@ -110,7 +112,7 @@ def train_denoiser(
         _move_average(average, model, min(EMA_DECAY, (1 + step) / (10 + step)))
         if log.add(step, loss.item()):
             state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(work / "denoiser.pt", state | {"log": log.lines, "step": step + 1})
+            save_checkpoint(work / "denoiser.pt", state | {"log": log.lines})
     return average, log.lines
 
 

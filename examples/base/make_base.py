@@ -1,8 +1,8 @@
 """Make the tiny Stable Diffusion base model from licensed photos: `python -m examples.base.make_base --out FOLDER`.
 
-Trains an autoencoder, then a UNet with its text encoder, and writes a folder that plain diffusers loads. The same seed
-and steps give the same weights on the same machine. A killed run goes on where it was, from the checkpoints in
-`--work`; give another seed or number of steps another folder there.
+Trains an autoencoder, then a UNet with its text encoder, last the decoder once more and alone, and writes a folder that
+plain diffusers loads. The same seed and steps give the same weights on the same machine. A killed run goes on where it
+was, from the checkpoints in `--work`; give another seed or number of steps another folder there.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from examples.base.autoencoder import SCALING_FACTOR, encode, train_autoencoder
+from examples.base.autoencoder import SCALING_FACTOR, encode, sharpen_decoder, train_autoencoder
 from examples.base.captions import RARE_TOKEN, words_of
 from examples.base.card import write_card
 from examples.base.denoiser import new_scheduler, train_denoiser
@@ -33,6 +33,7 @@ def main() -> None:
     tokenizer = small_tokenizer(words_of(pool.class_prompts) | set(COATS) | {RARE_TOKEN})
     latents = encode(vae, pool.pixels) * SCALING_FACTOR
     denoiser, denoiser_log = train_denoiser(pool, latents, tokenizer, args.unet_steps, args.seed, args.work)
+    decoder_log = sharpen_decoder(vae, pool, args.decoder_steps, args.seed, args.work)
 
     pipeline = StableDiffusionPipeline(
         vae=vae,
@@ -48,7 +49,8 @@ def main() -> None:
     pipeline.unet.to(torch.float16)
     pipeline.vae.to(torch.float16)
     pipeline.save_pretrained(args.out, safe_serialization=True)
-    write_card(args.out, photos, vars(args), {"autoencoder": vae_log, "denoiser": denoiser_log})
+    logs = {"autoencoder": vae_log, "denoiser": denoiser_log, "decoder": decoder_log}
+    write_card(args.out, photos, vars(args), logs)
     print(f"wrote {args.out}", flush=True)  # noqa: T201
 
 
@@ -58,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints of this run")
     parser.add_argument("--crops", type=int, default=6000, help="crops in the training pool")
     parser.add_argument("--ae-steps", type=int, default=3200, help="steps of 16 crops for the autoencoder")
-    parser.add_argument("--unet-steps", type=int, default=4000, help="steps of 32 latents for the UNet")
+    parser.add_argument("--unet-steps", type=int, default=4000, help="steps of 16 latents for the UNet")
+    parser.add_argument("--decoder-steps", type=int, default=1000, help="steps of 16 crops for the decoder alone")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; the weights depend on it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, crops, captions, noise and timesteps")
     return parser

@@ -42,10 +42,16 @@ class LossLog:
 
     LOG_EVERY = 100
 
-    def __init__(self, name: str, n_steps: int, lines: list[dict[str, float]]) -> None:
-        self.name, self.n_steps, self.lines = name, n_steps, lines
+    def __init__(self, name: str, n_steps: int) -> None:
+        self.name, self.n_steps = name, n_steps
+        self.lines: list[dict[str, float]] = []
         self._losses: list[float] = []
         self._since = time.monotonic()
+
+    @property
+    def next_step(self) -> int:
+        """The step after the last one in a line: where a resumed run goes on, since checkpoints come with lines."""
+        return int(self.lines[-1]["step"]) if self.lines else 0
 
     def add(self, step: int, loss: float) -> bool:
         """Take the loss of `step` (counted from 0); True when a line was written: the time for a checkpoint."""

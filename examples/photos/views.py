@@ -1,10 +1,10 @@
 """Views of photos: one subject's photo as if it had been taken several times, and stand-ins for other individuals.
 
 DreamBooth needs several pictures of one subject, and its measure needs pictures of the same subject that were not
-trained on. The installed packages hold one photo of one cat, so its crops, turns, mirror images and small changes of light
-are the subject's views, and views with another coat and another shape of face stand for other cats. They are stand-ins:
-other cats would differ in more than that. Everything here is a pure function of the packages' photos. This module must not
-know what licet or anybody else does with a view.
+trained on. The installed packages hold one photo of one cat, so its crops, turns, mirror images and small changes of
+light are the subject's views, and views with another coat and another shape of face stand for other cats. They are
+stand-ins: other cats would differ in more than that. Everything here is a pure function of the packages' photos. This
+module must not know what licet or anybody else does with a view.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ FACES = (
 COATS = (
     Coat("grey", chroma_gain=0.15),
     Coat("silver", chroma_gain=0.22, lightness_gain=1.35, marking_gain=1.5),
-    Coat("black", chroma_gain=0.25, lightness_gain=0.45, marking_gain=0.7),
-    Coat("white", chroma_gain=0.15, lightness_gain=1.9, marking_gain=0.6),
-    Coat("cream", hue_turn_deg=8, chroma_gain=0.8, lightness_gain=1.6, marking_gain=0.5),
+    Coat("black", chroma_gain=0.25, lightness_gain=0.45, marking_gain=1.2),
+    Coat("white", chroma_gain=0.15, lightness_gain=1.9, marking_gain=1.2),
+    Coat("cream", hue_turn_deg=8, chroma_gain=0.8, lightness_gain=1.6, marking_gain=0.9),
     Coat("red", hue_turn_deg=-18, chroma_gain=1.7, marking_gain=0.8),
     Coat("chocolate", hue_turn_deg=-12, chroma_gain=0.8, lightness_gain=0.62),
     Coat("blue-grey", hue_turn_deg=190, chroma_gain=0.55, lightness_gain=0.9),
@@ -177,7 +177,9 @@ def _view(
     face: Face | None = None,
     coat: Coat | None = None,
 ) -> View:
-    rgb = warp(photo, lambda xy: _source_px(xy, camera, face or Face()), output_shape=(VIEW_PX, VIEW_PX), mode="reflect")
+    rgb = warp(
+        photo, lambda xy: _source_px(xy, camera, face or Face()), output_shape=(VIEW_PX, VIEW_PX), mode="reflect"
+    )
     rgb = wear_coat(rgb, coat) if coat else rgb
     rgb = np.clip((rgb - 0.5) * camera.contrast + 0.5, 0, 1) * camera.brightness
     buffer = io.BytesIO()

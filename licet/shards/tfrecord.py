@@ -5,8 +5,8 @@
 Text fields are UTF-8 in a bytes feature, `payload` is a bytes feature, numbers are int64 features, one value each. The
 index's offset, length and checksum cover the whole frame. Format: tensorflow.org/tutorials/load_data/tfrecord.
 
-The message type is declared here, with protobuf's own library and in a pool of its own: the `tfrecord` package has it
-too, but importing that imports torch.
+The message type is declared here, with protobuf's own library and in a pool of its own, for two reasons: importing the
+`tfrecord` package imports torch; and its map of features is written in an order that each build of protobuf may choose.
 """
 
 from __future__ import annotations
@@ -86,69 +86,65 @@ def _masked_crc32c(data: bytes) -> bytes:
 
 def _example(sample: Sample) -> bytes:
     example = _example_class()()
-    features = example.features.feature
     for name in SAMPLE_SCHEMA.names:
+        feature = example.features.feature.add(key=name).value
         value = getattr(sample, name)
         if name in _NUMBERS:
-            features[name].int64_list.value.append(value)
+            feature.int64_list.value.append(value)
         else:
-            features[name].bytes_list.value.append(value if isinstance(value, bytes) else value.encode())
-    serialised: bytes = example.SerializeToString(deterministic=True)
+            feature.bytes_list.value.append(value if isinstance(value, bytes) else value.encode())
+    serialised: bytes = example.SerializeToString()
     return serialised
 
 
 def _sample(data: memoryview) -> Sample:
-    features = _example_class().FromString(data).features.feature
     values: dict[str, Any] = {}
-    for name in SAMPLE_SCHEMA.names:
-        if name in _NUMBERS:
-            values[name] = features[name].int64_list.value[0]
+    for entry in _example_class().FromString(data).features.feature:
+        if entry.key in _NUMBERS:
+            values[entry.key] = entry.value.int64_list.value[0]
         else:
-            value = features[name].bytes_list.value[0]
-            values[name] = value if name == "payload" else value.decode()
+            value = entry.value.bytes_list.value[0]
+            values[entry.key] = value if entry.key == "payload" else value.decode()
     return Sample(**values)
 
 
 @functools.cache
 def _example_class() -> Any:
-    """The message class of `tensorflow.Example`.
+    """The message class of `tensorflow.Example`, with the map spelt out as what it is on the wire: repeated entries.
 
-    message BytesList { repeated bytes value = 1; }
-    message Int64List { repeated int64 value = 1 [packed = true]; }
-    message Feature   { oneof kind { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3; } }
-    message Features  { map<string, Feature> feature = 1; }
-    message Example   { Features features = 1; }
+        message BytesList { repeated bytes value = 1; }
+        message Int64List { repeated int64 value = 1 [packed = true]; }
+        message Feature   { oneof kind { BytesList bytes_list = 1; Int64List int64_list = 3; } }
+        message Entry     { string key = 1; Feature value = 2; }
+        message Features  { repeated Entry feature = 1; }
+        message Example   { Features features = 1; }
+
+    See protobuf.dev/programming-guides/proto3/#maps-features (wire compatibility).
     """
-    Field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+    kinds = descriptor_pb2.FieldDescriptorProto
+    one, many = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
+    file = descriptor_pb2.FileDescriptorProto(name="licet/example.proto", package="tensorflow", syntax="proto3")
 
-    def message(parent: Any, name: str, *fields: tuple[str, int, int, int, str]) -> Any:
-        declared = parent.add(name=name)
-        for field, number, label, kind, type_name in fields:
-            declared.field.add(name=field, number=number, label=label, type=kind, type_name=type_name or None)
+    def message(name: str, *fields: tuple[str, int, int, int | str]) -> Any:
+        """Declare a message; a field's type is one of protobuf's numbers, or the name of a message above."""
+        declared = file.message_type.add(name=name)
+        for field_name, number, label, kind in fields:
+            field = declared.field.add(name=field_name, number=number, label=label)
+            if isinstance(kind, str):
+                field.type, field.type_name = kinds.TYPE_MESSAGE, f".tensorflow.{kind}"
+            else:
+                field.type = kind
         return declared
 
-    one, many, nested = Field.LABEL_OPTIONAL, Field.LABEL_REPEATED, Field.TYPE_MESSAGE
-    types = file.message_type
-    message(types, "BytesList", ("value", 1, many, Field.TYPE_BYTES, ""))
-    message(types, "FloatList", ("value", 1, many, Field.TYPE_FLOAT, ""))
-    message(types, "Int64List", ("value", 1, many, Field.TYPE_INT64, ""))
-    kinds = [(name.lower(), name.title().replace("_L", "L")) for name in ("bytes_list", "float_list", "int64_list")]
-    feature = message(
-        types, "Feature", *((field, i, one, nested, f".tensorflow.{name}") for i, (field, name) in enumerate(kinds, 1))
-    )
+    message("BytesList", ("value", 1, many, kinds.TYPE_BYTES))
+    message("Int64List", ("value", 1, many, kinds.TYPE_INT64))
+    feature = message("Feature", ("bytes_list", 1, one, "BytesList"), ("int64_list", 3, one, "Int64List"))
     feature.oneof_decl.add(name="kind")
-    for field in feature.field:
-        field.oneof_index = 0
-    features = message(types, "Features", ("feature", 1, many, nested, ".tensorflow.Features.FeatureEntry"))
-    entry = message(
-        features.nested_type,
-        "FeatureEntry",
-        ("key", 1, one, Field.TYPE_STRING, ""),
-        ("value", 2, one, nested, ".tensorflow.Feature"),
-    )
-    entry.options.map_entry = True
-    message(types, "Example", ("features", 1, one, nested, ".tensorflow.Features"))
+    for choice in feature.field:
+        choice.oneof_index = 0
+    message("Entry", ("key", 1, one, kinds.TYPE_STRING), ("value", 2, one, "Feature"))
+    message("Features", ("feature", 1, many, "Entry"))
+    message("Example", ("features", 1, one, "Features"))
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

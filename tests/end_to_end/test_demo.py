@@ -123,6 +123,7 @@ def test_plain_diffusers_draws_what_our_sampler_draws(demo):
     import torch
     from diffusers import StableDiffusionPipeline
 
+    from lightning_modules.adapters.load import load_adapter
     from lightning_modules.assets import TINY_SD
     from lightning_modules.diffusion.families.sd15 import load_family
 
@@ -135,7 +136,7 @@ def test_plain_diffusers_draws_what_our_sampler_draws(demo):
         generator=torch.Generator().manual_seed(3), output_type="np",
     ).images[0]  # fmt: skip
     family = load_family(TINY_SD)
-    family.load_adapter(demo.out / "adapter")
+    load_adapter(family, demo.out / "adapter")
     ours = family.sample(
         [settings["prompt"]], seeds=[3], steps=5, guidance_scale=settings["guidance_scale"], height_px=64, width_px=64
     )[0]

@@ -123,6 +123,25 @@ def test_a_flipped_payload_byte_names_its_record_and_no_other(
 
 
 @each_format
+def test_a_shard_in_another_ones_place_is_named(
+    format: ShardFormat, tmp_path: Path, sample_of: Callable[..., Sample]
+) -> None:
+    """Whole, of the same shape, with checksums of its own: and yet not what was written."""
+    paths = []
+    for name, caption in (("a", "a photo of a cat"), ("b", "a photo of a dog")):
+        (tmp_path / name).mkdir()
+        paths.append(
+            write(format, tmp_path / name, [replace(sample_of(number), caption=caption) for number in range(3)])
+        )
+    index = ShardIndex.open(index_path(paths[0]))
+    reader = open_reader(format, paths[1], index)
+    for position in range(3):
+        with pytest.raises(ShardDamagedError, match=f"record {position} "):
+            reader[position]
+    reader.close()
+
+
+@each_format
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9])
 def test_a_truncated_shard_is_named(format: ShardFormat, kept: float, tmp_path: Path, samples: list[Sample]) -> None:
     path = write(format, tmp_path, samples)
@@ -217,13 +236,23 @@ spec = importlib.util.spec_from_file_location("samples", {str(Path(__file__).par
 samples = importlib.util.module_from_spec(spec); spec.loader.exec_module(samples)
 from licet.shards import open_writer
 try:
-    with open_writer({format!r}, {path!r}) as writer:
-        for number in range(100):
-            writer.add(samples.make_sample(number, payload=bytes([number]) * 400_000))
-            writer.add(samples.make_sample(1000 + number))
+    writer = open_writer({format!r}, {path!r})
 except OSError as error:
     sys.exit(0 if error.errno else "an OSError without a number")
-sys.exit("no error")
+try:
+    for number in range(100):
+        writer.add(samples.make_sample(number, payload=bytes([number]) * 400_000))
+        writer.add(samples.make_sample(1000 + number))
+except OSError as error:
+    if not error.errno:
+        sys.exit("an OSError without a number")
+else:
+    sys.exit("no error")
+try:
+    writer.close()
+except ValueError:
+    sys.exit(0)
+sys.exit("a writer that had failed was closed as if whole")
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -281,6 +310,7 @@ def test_two_readers_and_a_forked_child_read_at_once(
     assert first[0] == second[0] == samples[0]
     child = os.fork()
     if child == 0:
+        right = False
         try:
             right = [first[i] for i in range(len(first))] == samples and second[1] == samples[1]
         finally:
@@ -291,6 +321,30 @@ def test_two_readers_and_a_forked_child_read_at_once(
     assert second[2] == samples[2]
     second.close()
     second.close()
+
+
+def test_a_forked_child_keeps_no_lmdb_environment_of_its_parent(tmp_path: Path, samples: list[Sample]) -> None:
+    path = write("lmdb", tmp_path, samples)
+
+    def is_mapped() -> bool:
+        return any(line.endswith(path) for line in Path("/proc/self/maps").read_text().splitlines())
+
+    reader = open_reader("lmdb", path)
+    child = os.fork()
+    if child == 0:
+        right = False
+        try:
+            right = not is_mapped() and reader[3] == samples[3] and is_mapped()
+        finally:
+            os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert is_mapped()
+    assert reader[4] == samples[4]
+    second = open_reader("lmdb", path)
+    reader.close()
+    assert is_mapped()
+    second.close()
+    assert not is_mapped()
 
 
 @each_format
