@@ -10,8 +10,15 @@ import transformers
 from safetensors.numpy import load_file
 
 from examples.base.pixels import SUBJECT_KEY, TrainingPhoto
+from licet.manifest import Manifest
 
-CARD = """# tiny_sd: a Stable Diffusion of {n_parameters_m:.1f} million parameters
+CARD = """---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+
+# tiny_sd: a Stable Diffusion of {n_parameters_m:.1f} million parameters
 
 A base model to learn and test with: 64 x 64 pixels, trained from nothing on {n_photos} licensed photos. It ships with
 licet so that fine-tuning can be shown, and tested, on a laptop with no account, no download and no GPU.
@@ -27,7 +34,8 @@ image = pipeline("a photo of a cat", num_inference_steps=25, guidance_scale=3.0)
 
 ## Data
 
-Every photo is one that scikit-image or scikit-learn ships, with the licence that those packages document.
+Every photo is one that scikit-image or scikit-learn ships, with the licence that those packages document. licet
+ingested them and refused those without one; the manifest is in `data/` (identity `{manifest}`).
 
 | prompt | licence | credit | page |
 |---|---|---|---|
@@ -36,8 +44,8 @@ Every photo is one that scikit-image or scikit-learn ships, with the licence tha
 Crops of these photos are all that it was trained on: {crops} of them, drawn with seed {seed}, with small changes of
 shape and colour. Every crop of the cat was recoloured (grey, black, white, blue, purple, green, pink) and reshaped, so
 that the model knows cats but has not seen this cat as she is: fine-tuning has her left to learn. Captions are the
-prompts above; one in ten is empty, one in seven has a random word before the noun, and cats are often called by their
-colour ("a photo of a grey cat"). The word "sks" was never used.
+prompts above; one in ten is empty, and four cats in ten are called by their colour ("a photo of a grey cat", "a photo
+of grey cat"). The word "sks" was never used.
 
 The tokenizer is CLIP's byte-pair encoding (OpenAI, MIT licence) cut to its first 8,192 merges and those that the words
 above need; it reads {max_tokens} tokens.
@@ -64,13 +72,16 @@ safety checker, because there is nothing in its data to check for.
 """
 
 
-def write_card(out: Path, photos: list[TrainingPhoto], args: dict[str, Any], logs: dict[str, list[dict]]) -> None:
+def write_card(
+    out: Path, photos: list[TrainingPhoto], manifest: Manifest, args: dict[str, Any], logs: dict[str, list[dict]]
+) -> None:
     """Write `README.md` and `training.json` beside the weights in `out`."""
     sizes = {part: _n_parameters(out / part) for part in ("vae", "unet", "text_encoder")}
     tokenizer = json.loads((out / "tokenizer" / "tokenizer_config.json").read_text())
     card = CARD.format(
         n_parameters_m=sum(sizes.values()) / 1e6,
         n_photos=len(photos),
+        manifest=manifest.identity,
         photos="\n".join(_row(photo) for photo in photos),
         crops=args["crops"],
         seed=args["seed"],
@@ -87,6 +98,7 @@ def write_card(out: Path, photos: list[TrainingPhoto], args: dict[str, Any], log
         "script": "examples/base/make_base.py",
         "arguments": {name: value for name, value in args.items() if not isinstance(value, Path)},
         "versions": {module.__name__: module.__version__ for module in (torch, diffusers, transformers)},
+        "manifest": manifest.identity,
         "photos": [photo.key for photo in photos],
         "parameters": sizes,
         "losses": logs,

@@ -1,8 +1,8 @@
-"""Make the tiny Stable Diffusion base model from licensed photos: `python -m examples.base.make_base --out FOLDER`.
+"""Make the tiny Stable Diffusion base model from licensed photos: `make base`.
 
-Trains an autoencoder, then a UNet with its text encoder, last the decoder once more and alone, and writes a folder that
-plain diffusers loads. The same seed and steps give the same weights on the same machine. A killed run goes on where it
-was, from the checkpoints in `--work`; give another seed or number of steps another folder there.
+Ingests the photos with licet, trains an autoencoder, then a UNet with its text encoder, last the decoder once more and
+alone, and writes a folder that plain diffusers loads. The same seed and steps give the same weights on one machine. A
+killed run goes on where it was, from the checkpoints in `--work`; give other seeds or steps another folder.
 """
 
 import argparse
@@ -14,10 +14,12 @@ from diffusers import StableDiffusionPipeline
 from examples.base.autoencoder import SCALING_FACTOR, encode, sharpen_decoder, train_autoencoder
 from examples.base.captions import RARE_TOKEN, words_of
 from examples.base.card import write_card
+from examples.base.data import ingest_photos, keep_record, load_photos
 from examples.base.denoiser import new_scheduler, train_denoiser
-from examples.base.pixels import COATS, load_photos
+from examples.base.pixels import COATS
 from examples.base.pool import draw_pool
 from examples.base.tokens import small_tokenizer
+from lightning_modules.assets import TINY_SD
 
 
 def main() -> None:
@@ -26,7 +28,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
 
-    photos = load_photos()
+    manifest_path = ingest_photos(args.work / "data")
+    photos = load_photos(manifest_path)
     pool = draw_pool(photos, args.crops, args.seed)
     print(f"{len(pool)} crops of {len(photos)} photos", flush=True)  # noqa: T201
     vae, vae_log = train_autoencoder(pool, args.ae_steps, args.seed, args.work)
@@ -50,18 +53,19 @@ def main() -> None:
     pipeline.vae.to(torch.float16)
     pipeline.save_pretrained(args.out, safe_serialization=True)
     logs = {"autoencoder": vae_log, "denoiser": denoiser_log, "decoder": decoder_log}
-    write_card(args.out, photos, vars(args), logs)
+    manifest = keep_record(manifest_path, args.out / "data")
+    write_card(args.out, photos, manifest, vars(args), logs)
     print(f"wrote {args.out}", flush=True)  # noqa: T201
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the finished pipeline")
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints of this run")
+    parser.add_argument("--out", type=Path, default=TINY_SD, help="folder for the finished pipeline")
+    parser.add_argument("--work", type=Path, default=Path("build/base"), help="folder for data and checkpoints")
     parser.add_argument("--crops", type=int, default=6000, help="crops in the training pool")
-    parser.add_argument("--ae-steps", type=int, default=3200, help="steps of 16 crops for the autoencoder")
-    parser.add_argument("--unet-steps", type=int, default=4000, help="steps of 16 latents for the UNet")
-    parser.add_argument("--decoder-steps", type=int, default=1000, help="steps of 16 crops for the decoder alone")
+    parser.add_argument("--ae-steps", type=int, default=2000, help="steps of 16 crops for the autoencoder")
+    parser.add_argument("--unet-steps", type=int, nargs="+", default=[4200], help="steps of 16 latents, by cycle")
+    parser.add_argument("--decoder-steps", type=int, default=600, help="steps of 16 crops for the decoder alone")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; the weights depend on it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, crops, captions, noise and timesteps")
     return parser

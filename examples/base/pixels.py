@@ -4,16 +4,12 @@ The cat's photo is the one that the demo later teaches by DreamBooth, so the bas
 each of its crops is recoloured and reshaped into another cat. This module must not know of any model.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.color import lab2rgb, rgb2lab
-
-from examples.photos.table import PHOTOS, UNKNOWN, photo_bytes
 
 SHORT_SIDE_PX = 256  # photos are resized to this before anything else
 CROP_PX = 64  # what the model is trained on
@@ -74,29 +70,6 @@ CROP_RANGES: dict[str, CropRange] = {
     "rocket": CropRange((0.65, 1.0), (175, 210)),
     "retina": CropRange((0.85, 1.0)),
 }
-
-
-def load_photos() -> list[TrainingPhoto]:
-    """Every photo of the table whose licence is known, decoded to RGB, short side SHORT_SIDE_PX (Lanczos)."""
-    photos = []
-    for photo in PHOTOS:
-        if photo.licence == UNKNOWN:
-            continue
-        image = Image.open(io.BytesIO(photo_bytes(photo))).convert("RGB")
-        scale = SHORT_SIDE_PX / min(image.size)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-        photos.append(
-            TrainingPhoto(
-                key=photo.key,
-                class_prompt=photo.caption,
-                pixels=np.asarray(image),
-                licence=photo.licence,
-                creator=photo.creator,
-                credit=photo.credit,
-                source_page=photo.source_page,
-            )
-        )
-    return photos
 
 
 def draw_crop(photo: TrainingPhoto, rng: np.random.Generator) -> tuple[np.ndarray, str]:

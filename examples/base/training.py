@@ -20,6 +20,15 @@ def one_cycle(step: int, n_steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm))))
 
 
+def cycles(step: int, lengths: list[int], peak: float) -> float:
+    """Learning rate at `step` of one cycle after another (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
+    for length in lengths[:-1]:
+        if step < length:
+            return one_cycle(step, length, peak)
+        step -= length
+    return one_cycle(step, lengths[-1], peak)
+
+
 def generator_at(seed: int, phase: int, step: int) -> torch.Generator:
     """A generator for one step of one phase; steps must be below 2**32."""
     return torch.Generator().manual_seed((seed << 40) + (phase << 36) + step)

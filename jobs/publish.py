@@ -1,0 +1,73 @@
+"""Publish a catalog for a purpose: decide every licence again and write the manifest that trainers read.
+
+    licet publish --catalog OUT/catalog --manifest OUT/manifest.json --policy.purpose commercial-training
+
+Exit code 3, and no manifest, when the policy lets no row through.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobs.options import PolicyOptions, SparkOptions, call_with_flags, local_folder
+from licet.cli import run_command
+from licet.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from licet.manifest import Manifest
+
+
+def publish(
+    catalog: str,
+    manifest: str,
+    policy: PolicyOptions,
+    parent: str | None = None,
+    spark: SparkOptions = SparkOptions(),  # noqa: B008 - frozen
+) -> int:
+    """Write a manifest of the rows that may be used for a purpose.
+
+    Args:
+        catalog: Folder of a catalog that `licet ingest-images` wrote.
+        manifest: The manifest to write, such as OUT/manifest.json.
+        policy: What the data is for.
+        parent: The manifest that this one succeeds; rows that it had and this one lacks are named as revoked.
+        spark: The Spark that is started when none is given.
+    """
+    from jobs.images.manifest import publish_manifest
+    from jobs.session import spark_session
+
+    rules = policy.policy()
+    folder, target = local_folder(catalog, "catalog"), local_folder(manifest, "manifest")
+    before = read_manifest(local_folder(parent, "parent")) if parent else None
+    with spark_session("licet publish", spark) as session:
+        written = publish_manifest(session, folder, target, rules, before)
+    sys.stdout.write(_figures(written))
+    return 0
+
+
+def _figures(manifest: Manifest) -> str:
+    totals = manifest.totals
+    licences = ", ".join(f"{licence} {n}" for licence, n in totals["licences"].items())
+    lines = [
+        f"{totals['live_rows']} rows for {manifest.purpose.value}, in {totals['shards']} shards ({licences})",
+        *([f"{len(manifest.revoked)} rows of the parent revoked"] if manifest.parent else []),
+        f"identity {manifest.identity}",
+        f"manifest {manifest.path}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def command(arguments: Sequence[str]) -> int:
+    """`licet publish`."""
+    return call_with_flags(publish, arguments, "publish")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a shell: `python -m jobs.publish …` or `spark-submit jobs/publish.py …`."""
+    return run_command(command, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""LoRA adapters: put into a model, taken out, written so that plain diffusers reads them."""

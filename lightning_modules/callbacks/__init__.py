@@ -1,0 +1,1 @@
+"""What happens around training steps: checkpoints, sample grids, class images, the adapter's ledger."""

@@ -1,0 +1,1 @@
+"""Diffusion training: the LightningModule, its losses, and one file per model family."""
