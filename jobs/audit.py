@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.options import call_with_flags
 from licet.cli import run_command
 from licet.errors import PolicyRefusedError, UsageError
+from licet.flags import call_with_flags
 from licet.manifest import Manifest, read_manifest, verify_manifest
 from licet.policy import Outcome, Policy
 

@@ -20,11 +20,11 @@ from jobs.options import (
     PlanMode,
     PolicyOptions,
     SparkOptions,
-    call_with_flags,
     local_folder,
 )
 from licet.cli import run_command
 from licet.errors import UsageError
+from licet.flags import call_with_flags
 from licet.shards import FORMATS, ShardFormat
 from licet.sources import load_sources
 

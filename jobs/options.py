@@ -1,4 +1,4 @@
-"""What the jobs' flags and YAML files may say, and how a typed function becomes a command.
+"""What the jobs' flags and YAML files may say.
 
 Config stops here: what lies below is called with plain typed values. These classes travel to the executors, so they
 must not be defined in an entry file.
@@ -6,12 +6,9 @@ must not be defined in an entry file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from typing import Literal
 
 from licet import __version__
 from licet.errors import UsageError
@@ -23,7 +20,6 @@ ResizeMode = Literal["center_crop", "keep_ratio", "no"]
 OutcomeName = Literal["allow", "allow-with-obligations", "review", "deny"]
 EngineName = Literal["spark", "local"]
 PlanMode = Literal["frozen", "new"]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -119,22 +115,6 @@ class SparkOptions:
     """Folder of an Ivy cache that holds Delta's JARs."""
 
 
-def call_with_flags(function: Callable[..., Result], arguments: Sequence[str], name: str) -> Result:
-    """Call a typed function with values from `--config FILE.yaml` and flags, which win.
-
-    Raises `UsageError` for what cannot be understood; prints help and leaves for `--help`.
-    """
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"licet {name}", exit_on_error=False, description=_summary(function))
-    parser.add_argument("--config", action="config", help="YAML file with any of the flags below")
-    parser.add_function_arguments(function)
-    try:
-        values: Any = parser.instantiate(parser.parse_args(list(arguments)))
-    except ArgumentError as error:
-        raise UsageError(f"{name}: {error.message} (`licet {name} --help` lists the flags)") from error
-    return function(**{key: value for key, value in values.as_dict().items() if key != "config"})
-
-
 def local_folder(path: str, name: str) -> Path:
     """A folder that this machine sees as a path. Raises `UsageError` for a URL."""
     if "://" in path:
@@ -142,7 +122,3 @@ def local_folder(path: str, name: str) -> Path:
             f"{name} must be a folder that all machines see under one path, found {path!r}: mount the store."
         )
     return Path(path).resolve()
-
-
-def _summary(function: Callable[..., Any]) -> str:
-    return (function.__doc__ or "").split("\n")[0]

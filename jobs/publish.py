@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobs.options import PolicyOptions, SparkOptions, call_with_flags, local_folder
+from jobs.options import PolicyOptions, SparkOptions, local_folder
 from licet.cli import run_command
+from licet.flags import call_with_flags
 from licet.manifest import read_manifest
 
 if TYPE_CHECKING:

@@ -228,4 +228,4 @@ def _quiet_stderr() -> Iterator[_Log]:
 
 
 def _debug() -> bool:
-    return os.environ.get("LICET_DEBUG") == "1" or "--debug" in sys.argv
+    return os.environ.get("LICET_DEBUG") == "1"

@@ -29,6 +29,8 @@ EXTRA_OF_LIBRARY = {
     "jinja2": "spark",
     "imagehash": "spark",
     "PIL": "spark",
+    "requests": "spark",
+    "tqdm": "spark",
     "torch": "train",
     "pytorch_lightning": "train",
     "diffusers": "train",
@@ -63,7 +65,9 @@ def run_command(command: Command, argv: Sequence[str]) -> int:
     `--debug` anywhere in the arguments, or LICET_DEBUG=1, shows the stack trace as well.
     """
     arguments = [a for a in argv if a != "--debug"]
-    debug = len(arguments) < len(argv) or os.environ.get("LICET_DEBUG") == "1"
+    if len(arguments) < len(argv):
+        os.environ["LICET_DEBUG"] = "1"  # for whatever this command starts
+    debug = os.environ.get("LICET_DEBUG") == "1"
     try:
         return command(with_packaged_configs(arguments))
     except (LicetError, ModuleNotFoundError, OSError, KeyboardInterrupt) as error:

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
-
 from licet.cli import run_command
-from licet.errors import UsageError
+from licet.flags import call_with_flags
 from licet.manifest import read_manifest
 from lightning_modules.diffusion.options import SampleOptions
 
@@ -77,26 +75,13 @@ def sample(options: SampleOptions) -> dict[str, Any]:
 def command(arguments: Sequence[str]) -> int:
     """`licet sample`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sample(_parsed(arguments))
+    sample(call_with_flags(SampleOptions, arguments, "sample", description=(__doc__ or "").split("\n")[0]))
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from a shell: `python -m lightning_modules.sample …`."""
     return run_command(command, sys.argv[1:] if argv is None else argv)
-
-
-def _parsed(arguments: Sequence[str]) -> SampleOptions:
-    """Flags over `--config FILE.yaml`. Raises `UsageError` for what cannot be understood."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog="licet sample", exit_on_error=False, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", action="config", help="YAML file with any of the flags below")
-    parser.add_class_arguments(SampleOptions)
-    try:
-        values = parser.parse_args(list(arguments))
-    except ArgumentError as error:
-        raise UsageError(f"sample: {error} (`licet sample --help` lists the flags)") from error
-    return SampleOptions(**{name: value for name, value in values.as_dict().items() if name != "config"})
 
 
 def _plain(value: Any) -> Any:

@@ -179,16 +179,6 @@ def test_a_policy_that_changes_its_mind_costs_exactly_the_rows_concerned(
     assert set(read_manifest(target).revoked) == revoked
 
 
-def test_a_purpose_that_lets_nothing_through_publishes_nothing(
-    ingested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deny = ["--policy.overrides.licence-free", "deny", "--policy.overrides.licence-with-obligations", "deny"]
-    target = tmp_path / "manifest.json"
-    assert publish(["--catalog", f"{ingested}/catalog", "--manifest", str(target), *COMMERCIAL, *deny]) == 3
-    assert "Nothing was published" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
@@ -260,22 +250,6 @@ def test_a_killed_driver_loses_no_row(spark: Any, source: Any, tmp_path: Path, p
     require_whole(tmp_path / "out", source)
     kept = {row["attempt"] for row in table(tmp_path / "out", "commits")}
     assert {row["attempt"] for row in committed} <= kept  # what was committed is not done again
-
-
-@pytest.mark.slow
-def test_a_manifest_whose_root_was_not_written_is_not_there(ingested: Path, tmp_path: Path) -> None:
-    kill_file = tmp_path / "kill-at"
-    kill_file.write_text("manifest page written, no root")
-    target = tmp_path / "out" / "manifest.json"
-    shutil.copytree(ingested, tmp_path / "out")
-    target.unlink()
-    flags = ["--catalog", str(tmp_path / "out/catalog"), "--manifest", str(target), *COMMERCIAL]
-    command = [sys.executable, "-m", "jobs.publish", *flags]
-    killed = subprocess.run(command, env={**os.environ, "LICET_KILL_AT": str(kill_file)}, capture_output=True)
-    assert killed.returncode == -9, killed.stderr.decode()
-    assert not target.exists()
-    assert publish(flags) == 0
-    assert read_manifest(target).identity == read_manifest(ingested / "manifest.json").identity
 
 
 def test_a_unit_that_fails_for_good_is_named_and_tried_again_by_the_next_run(

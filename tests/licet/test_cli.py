@@ -136,7 +136,8 @@ def test_a_missing_library_names_the_extra_to_install(
     assert capsys.readouterr().err == f"licet: {library} is not installed: run `pip install 'licet[{extra}]'`.\n"
 
 
-def test_debug_is_taken_out_of_the_arguments() -> None:
+def test_debug_is_taken_out_of_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LICET_DEBUG", "0")  # --debug sets it for the whole process
     seen: list[str] = []
     assert run_command(lambda arguments: seen.extend(arguments) or 0, ["a", "--debug", "b"]) == 0
     assert seen == ["a", "b"]

@@ -25,10 +25,21 @@ ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("train/loss", "train/loss_instance", "train/loss_prior", "train/gradient_norm", "train/learning_rate")
 
 
-def start(arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command_line = [sys.executable, "-m", "lightning_modules.train", *arguments]
-    return subprocess.Popen(command_line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start():
+    """Starts the command in a process of its own, which does not outlive the test."""
+    started = []
+
+    def run(arguments):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command_line = [sys.executable, "-m", "lightning_modules.train", *arguments]
+        started.append(subprocess.Popen(command_line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def wait_for(condition, process):
@@ -50,7 +61,7 @@ def all_scalars(run, scalars):
     return {tag: scalars(run, tag) for tag in LOSSES}
 
 
-def test_a_killed_run_goes_on_bit_for_bit(arguments, tmp_path, scalars):
+def test_a_killed_run_goes_on_bit_for_bit(arguments, tmp_path, scalars, start):
     """kill -9 after a checkpoint, and SIGTERM between two: both runs end with the losses of one never interrupted."""
     flags = {"trainer__max_steps": 40, "checkpoint__every_n_steps": 5, "prior__folder": tmp_path / "prior"}
     flags |= {"model__lora__dropout": 0.2, "model__lr_schedule": "cosine", "trainer__gradient_clip_val": 0.5}
