@@ -14,6 +14,7 @@ from licet.cli import run_command
 from licet.flags import call_with_flags
 from licet.manifest import read_manifest
 from lightning_modules.diffusion.options import SampleOptions
+from lightning_modules.diffusion.process import before_torch, quiet_libraries
 
 log = logging.getLogger("licet.sample")
 
@@ -35,6 +36,7 @@ def sample(options: SampleOptions) -> dict[str, Any]:
     from lightning_modules.diffusion import comparison
     from lightning_modules.diffusion.families.sd15 import load_family
 
+    quiet_libraries()
     started = time.monotonic()
     manifest = read_manifest(options.manifest) if options.manifest else None
     header = read_header(options.adapter) if options.adapter else {}
@@ -75,6 +77,7 @@ def sample(options: SampleOptions) -> dict[str, Any]:
 def command(arguments: Sequence[str]) -> int:
     """`licet sample`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    before_torch()
     sample(call_with_flags(SampleOptions, arguments, "sample", description=(__doc__ or "").split("\n")[0]))
     return 0
 

@@ -9,18 +9,17 @@ A run writes tensorboard/, checkpoints/ and adapter/ into its folder. The same c
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from licet.cli import run_command
 from licet.errors import LicetError, UsageError
+from lightning_modules.diffusion.process import before_torch
 
 
 def command(arguments: Sequence[str]) -> int:
     """Run one of fit, validate, test; returns 0. Raises errors of `licet.errors`, and SystemExit 2 for wrong flags."""
-    # Idle OpenMP threads that spin make steps many times slower where another process runs; set before torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    before_torch()
 
     from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytorch_lightning as pl
 import torch
-import transformers
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
@@ -29,6 +27,7 @@ from lightning_modules.callbacks.provenance import Provenance
 from lightning_modules.callbacks.samples import SampleGrids
 from lightning_modules.data.datamodule import PairData
 from lightning_modules.diffusion.dreambooth import DreamBooth
+from lightning_modules.diffusion.process import quiet_libraries
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -138,8 +137,7 @@ class TrainingCLI(LightningCLI):
 
 def prepare_process() -> None:
     """Settings of a whole process, which only an entry point may make."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    quiet_libraries()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lightning_modules").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -147,9 +145,6 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings("ignore", category=category, module=r"pytorch_lightning\.")
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
 
 
 def _set_aside(folder: Path) -> None:
