@@ -10,8 +10,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jobs.options import (
     EngineName,
@@ -27,9 +25,6 @@ from licet.errors import UsageError
 from licet.flags import call_with_flags
 from licet.shards import FORMATS, ShardFormat
 from licet.sources import load_sources
-
-if TYPE_CHECKING:
-    from jobs.images.ingest import Summary
 
 
 def ingest_images(
@@ -61,6 +56,7 @@ def ingest_images(
         spark: The Spark that is started when none is given.
     """
     from jobs.images.ingest import Job, Summary, ingest, write_summary
+    from jobs.images.progress import ProgressLines, summary_table
     from jobs.images.read import find_lists
     from jobs.session import spark_session
 
@@ -84,7 +80,7 @@ def ingest_images(
     )
     summary = Summary()
     began = time.monotonic()
-    progress = _Lines()
+    progress = ProgressLines()
     with spark_session("licet ingest-images", spark) as session:
         summary.seconds["start"] = round(time.monotonic() - began, 3)
         try:
@@ -96,49 +92,6 @@ def ingest_images(
                 write_summary(job.output / "ingest.json", summary)
                 sys.stdout.write(summary_table(summary, job.output))
     return 0
-
-
-def summary_table(summary: Summary, output: Path) -> str:
-    """The figures, for a person."""
-    rows = [("rows in", summary.rows_in), ("kept", summary.kept), ("rejected", sum(summary.rejected.values()))]
-    rows += [(f"  {reason}", n) for reason, n in summary.rejected.items()]
-    rows += [("without outcome", summary.pending)] if summary.pending else []
-    rows += [("requests", summary.requests), ("  for denied rows", summary.requests_for_denied_rows)]
-    lines = [f"{name:<22}{n:>10,}" for name, n in rows] + [f"{'seconds':<22}{summary.seconds['all']:>10.1f}"]
-    return "\n".join([*lines, f"catalog in {output / 'catalog'}", ""])
-
-
-class _Lines:
-    """Progress: a bar on a terminal, a plain line for every twentieth of the units elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar = None
-        self._units = self._done = self._rows = 0
-
-    def say(self, line: str) -> None:
-        if self._bar is not None:
-            self._bar.write(line)
-        else:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-
-    def begin(self, units: int) -> None:
-        from tqdm import tqdm
-
-        self._units = units
-        if sys.stderr.isatty() and units:
-            self._bar = tqdm(total=units, unit="unit")
-
-    def advance(self, rows: int) -> None:
-        self._done, self._rows = self._done + 1, self._rows + rows
-        if self._bar is not None:
-            self._bar.update()
-        elif self._done * 20 // self._units > (self._done - 1) * 20 // self._units:
-            self.say(f"{self._done} of {self._units} units, {self._rows} rows")
-
-    def end(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def command(arguments: Sequence[str]) -> int:
