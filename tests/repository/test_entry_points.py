@@ -1,6 +1,7 @@
 """Each command exists six ways: licet, python -m, spark-submit (Spark half), console script, config, test."""
 
 import ast
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -19,7 +20,10 @@ def module_file(module: str) -> Path:
 
 
 def run_help(*command: object) -> str:
-    result = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, timeout=180)
+    activated = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}  # spark-submit looks for python3 there
+    result = subprocess.run(
+        [str(c) for c in command], cwd=ROOT, env=activated, capture_output=True, text=True, timeout=180
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 

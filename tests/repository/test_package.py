@@ -72,7 +72,8 @@ def test_the_repository_holds_no_pickle_and_no_machine_path():
         if path.suffix in {".py", ".md", ".yaml", ".cfg", ".toml", ".sh", ".ipynb"} and path != Path(__file__):
             text = path.read_text(encoding="utf-8")
             assert "/work/" not in text, name
-            assert not re.search(r"pickle\.(load|loads|dump|dumps)\(", text), name
+            if not name.startswith("tests/"):  # a test makes one, to see it refused
+                assert not re.search(r"pickle\.(load|loads|dump|dumps)\(", text), name
 
 
 def test_the_archive_for_py_files_imports_without_an_installation(tmp_path):
