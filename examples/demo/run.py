@@ -197,7 +197,7 @@ def _fresh_folder(out: Path) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("build/demo"))
-    parser.add_argument("--steps", type=int, default=120, help="training steps")
+    parser.add_argument("--steps", type=int, default=160, help="training steps")
     parser.add_argument("--seeds", type=int, default=16, help="pictures that are drawn and measured")
     parser.add_argument("--class-images", type=int, default=16, help="class images for prior preservation")
     return parser.parse_args()
