@@ -9,8 +9,8 @@ Field names are the same here, in every shard format and in the catalog.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import pyarrow as pa
 
@@ -132,8 +132,3 @@ def row_id_of(source_id: str, url: str, occurrence: int) -> str:
     """
     text = "\x1f".join((source_id, url, str(occurrence)))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def sample_as_dict(sample: Sample) -> dict[str, Any]:
-    """Fields of a sample in schema order."""
-    return asdict(sample)

@@ -7,21 +7,20 @@
 So the model's data have a manifest like anybody's, and its card can be checked against it.
 """
 
-import io
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from examples.base.pixels import SHORT_SIDE_PX, TrainingPhoto
 from examples.demo.lists import files_to_serve, write_sources
 from examples.photos.serve import PhotoServer
 from licet.manifest import Manifest, read_manifest
+from licet.records import Sample
 from licet.selection import Where, select
-from licet.shards import open_reader
+from lightning_modules.data.stream import Part, Rows, decode_image
 
 FORMAT = "parquet"
 PURPOSE = "commercial-training"
@@ -43,28 +42,20 @@ def ingest_photos(work: Path) -> Path:
 def load_photos(path: Path) -> list[TrainingPhoto]:
     """Every live photo of a manifest, in plan order; pixels are (H, W, 3) uint8 RGB, short side SHORT_SIDE_PX."""
     manifest = read_manifest(path)
-    selection = select(manifest, Where())
-    photos = []
-    for number, entry in enumerate(manifest.entries()):
-        file = entry.files[FORMAT]
-        index = manifest.index(entry, FORMAT)
-        reader = open_reader(FORMAT, manifest.resolve(file.path), index, file.sha256)
-        for position in selection.positions(number):
-            sample = reader[int(position)]
-            pixels = np.asarray(Image.open(io.BytesIO(sample.payload)).convert("RGB"))
-            photos.append(
-                TrainingPhoto(
-                    key=Path(sample.source_url).stem,
-                    class_prompt=sample.caption,
-                    pixels=pixels,
-                    licence=sample.licence,
-                    creator=sample.creator,
-                    credit=sample.attribution,
-                    source_page=sample.source_page,
-                )
-            )
-        reader.close()
-    return photos
+    rows = Rows([Part(manifest, select(manifest, Where()))], FORMAT)
+    return [_photo(rows[i]) for i in range(len(rows))]
+
+
+def _photo(sample: Sample) -> TrainingPhoto:
+    return TrainingPhoto(
+        key=Path(sample.source_url).stem,
+        class_prompt=sample.caption,
+        pixels=np.asarray(decode_image(sample)),
+        licence=sample.licence,
+        creator=sample.creator,
+        credit=sample.attribution,
+        source_page=sample.source_page,
+    )
 
 
 def keep_record(path: Path, out: Path) -> Manifest:

@@ -30,6 +30,7 @@ from jobs.images.unit import UnitSpec, run_unit
 from jobs.layout import CATALOG, REPORTS
 from jobs.options import EngineName, FetchOptions, ImageOptions, PlanMode, PolicyOptions
 from licet.errors import LicetError
+from licet.manifest import write_durably
 from licet.shards import ShardFormat
 from licet.sources import Source
 
@@ -170,6 +171,4 @@ def _count(catalog: Catalog, outcomes: DataFrame, summary: Summary) -> None:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write the figures as JSON, whole or not at all."""
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial_file.write_text(json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial_file, path)
+    write_durably(path, (json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n").encode())

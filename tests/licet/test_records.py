@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pyarrow as pa
 
-from licet.records import OUTCOME_SCHEMA, SAMPLE_SCHEMA, Rejected, Sample, row_id_of, sample_as_dict
+from licet.records import OUTCOME_SCHEMA, SAMPLE_SCHEMA, Rejected, Sample, row_id_of
 
 
 def test_a_row_id_depends_on_source_url_and_occurrence_and_on_nothing_else() -> None:
@@ -27,7 +27,7 @@ def test_a_url_that_is_not_text_still_has_an_id() -> None:
 
 def test_the_schema_has_the_fields_of_a_sample_in_order_and_no_nulls(samples: list[Sample]) -> None:
     assert SAMPLE_SCHEMA.names == [f.name for f in fields(Sample)]
-    table = pa.Table.from_pylist([sample_as_dict(sample) for sample in samples], schema=SAMPLE_SCHEMA)
+    table = pa.Table.from_pylist([asdict(sample) for sample in samples], schema=SAMPLE_SCHEMA)
     assert [Sample(**row) for row in table.to_pylist()] == samples
     assert not any(field.nullable for field in SAMPLE_SCHEMA)
     numbers = {"width", "height", "original_width", "original_height"}
