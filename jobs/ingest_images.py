@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Sequence
 
+from jobs.images.options import ImageOptions
 from jobs.options import (
     EngineName,
-    FetchOptions,
-    ImageOptions,
     PlanMode,
     PolicyOptions,
     SparkOptions,
     local_folder,
 )
+from jobs.web.options import FetchOptions
 from licet.cli import run_command
 from licet.errors import UsageError
 from licet.flags import call_with_flags

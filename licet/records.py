@@ -37,6 +37,12 @@ class SourceRecord:
     """The page for people on which the original stands."""
     language: str = "und"
     """BCP-47 tag of the caption or text."""
+    expected_hash: str = ""
+    """What the list says that the bytes hash to: `md5:`, `sha256:` or `sha512:` and hexadecimal digits."""
+    boxes: str = "[]"
+    """JSON list of [left, top, right, bottom], fractions of the upright image: what the list says is to be blurred."""
+    extra: str = "{}"
+    """JSON object of the list's further columns, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,10 @@ class Sample:
     """JSON object of what robots.txt, X-Robots-Tag … said; `{}` when nothing was asked."""
     decision: str
     """Id of the policy rule that let the row in."""
+    extra: str = "{}"
+    """JSON object of the list's further columns, by name."""
+    exif: str = "{}"
+    """JSON object of EXIF tags, by name; `{}` unless the ingest was asked to keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,10 @@ class Rejected:
     """Requests sent for this row, retries included."""
     duplicate_of: str = ""
     """Row id of the copy that was kept."""
+    transient: bool = False
+    """Whether the same row may end better another time: `--retry transient` takes these."""
+    rights: str = "{}"
+    """As in `Sample`."""
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -112,12 +126,16 @@ OUTCOME_SCHEMA = pa.schema(
         pa.field("http_status", pa.int32(), nullable=False),
         pa.field("requests", pa.int32(), nullable=False),
         pa.field("duplicate_of", pa.string(), nullable=False),
+        pa.field("transient", pa.bool_(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),  # received for this row, redirects and retries included
+        pa.field("fetch_ms", pa.int32(), nullable=False),  # from the first request to the last byte
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
         *[
             pa.field(name, SAMPLE_SCHEMA.field(name).type, nullable=False)
             for name in (
                 "caption", "width", "height", "original_width", "original_height", "sha256", "phash", "source_id",
                 "source_url", "source_page", "licence", "licence_url", "creator", "attribution", "language", "rights",
+                "extra", "exif",
             )
         ],
     ]

@@ -23,12 +23,14 @@ from jobs.engines import Engine, Failure
 from jobs.engines.local import LocalEngine
 from jobs.engines.spark import SparkEngine
 from jobs.images.duplicates import reject_duplicates
+from jobs.images.options import ImageOptions
 from jobs.images.plan import freeze_plan, plan_options, require_same, work_units
 from jobs.images.read import Lists, digests_of, read_sources
 from jobs.images.records import WorkUnit
 from jobs.images.unit import UnitSpec, run_unit
 from jobs.layout import CATALOG, REPORTS
-from jobs.options import EngineName, FetchOptions, ImageOptions, PlanMode, PolicyOptions
+from jobs.options import EngineName, PlanMode, PolicyOptions
+from jobs.web.options import FetchOptions
 from licet.errors import LicetError
 from licet.manifest import write_durably
 from licet.shards import ShardFormat

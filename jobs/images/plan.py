@@ -20,9 +20,11 @@ from pyspark.sql import functions as F
 
 from jobs.catalog import Catalog, CommitRow
 from jobs.faults import write_point
+from jobs.images.options import ImageOptions
 from jobs.images.read import RECORD_FIELDS
 from jobs.images.records import WorkUnit
-from jobs.options import FetchOptions, ImageOptions, PolicyOptions
+from jobs.options import PolicyOptions
+from jobs.web.options import FetchOptions
 from licet.errors import MismatchError, UsageError
 from licet.sources import Source
 

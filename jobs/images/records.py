@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from jobs.options import ImageFormat
+from jobs.images.options import ImageFormat
 from licet.records import SourceRecord
 
 REASONS: dict[str, str] = {

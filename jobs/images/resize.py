@@ -12,8 +12,8 @@ import io
 import imagehash
 from PIL import Image
 
+from jobs.images.options import ImageFormat, ResizeMode
 from jobs.images.records import Decoded, Encoded
-from jobs.options import ImageFormat, ResizeMode
 
 _PILLOW_NAME = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 

@@ -27,10 +27,11 @@ import pyarrow.parquet as pq
 from jobs.faults import write_point
 from jobs.images.decode import decode
 from jobs.images.fetch import Fetcher, fetch
+from jobs.images.options import ImageOptions
 from jobs.images.records import WorkUnit
 from jobs.images.resize import resize
 from jobs.layout import SHARDS
-from jobs.options import FetchOptions, ImageOptions
+from jobs.web.options import FetchOptions
 from licet.licences import LicenceError, normalise
 from licet.policy import Policy, admit
 from licet.records import OUTCOME_SCHEMA, Rejected, Sample, SourceRecord
@@ -233,7 +234,19 @@ def _outcome(
         "rights": "{}",
     }
     place = {"row_id": row["row_id"], "generation": unit.generation, "unit_id": unit.unit_id, "at": at}
-    nothing = {"http_status": 0, "requests": 0, "width": 0, "height": 0, "original_width": 0, "original_height": 0}
+    nothing = {
+        "transient": False,
+        "n_bytes": 0,
+        "fetch_ms": 0,
+        "extra": "{}",
+        "exif": "{}",
+        "http_status": 0,
+        "requests": 0,
+        "width": 0,
+        "height": 0,
+        "original_width": 0,
+        "original_height": 0,
+    }
     empty = dict.fromkeys(OUTCOME_SCHEMA.names, "") | nothing | said | place
     if isinstance(result, Rejected):
         return empty | {"state": "rejected"} | asdict(result)
