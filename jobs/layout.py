@@ -8,3 +8,6 @@ SHARDS = "shards/_shards"
 
 REPORTS = "shards/_reports"
 """Reports on their way to the driver; empty between runs."""
+
+RUN_REPORT = "report"
+"""What a person reads of the run, while it runs and after it: page, JSON, TensorBoard's event files."""

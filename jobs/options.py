@@ -15,8 +15,9 @@ from licet.policy import Outcome, Policy, Purpose
 
 PurposeName = Literal["research", "commercial-training", "redistribution"]
 OutcomeName = Literal["allow", "allow-with-obligations", "review", "deny"]
-EngineName = Literal["spark", "local"]
-PlanMode = Literal["frozen", "new"]
+EngineName = Literal["spark", "local", "ray"]
+PlanMode = Literal["frozen", "extend", "new"]
+Retry = Literal["nothing", "transient"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class SparkOptions:
     """Delta's JARs on this machine, where they cannot be downloaded."""
     ivy: str = ""
     """Folder of an Ivy cache that holds Delta's JARs."""
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """The Ray that runs the units when the engine is `ray`."""
+
+    address: str = ""
+    """Head of a Ray cluster, such as `10.0.0.1:6379`, or `auto` on one of its nodes; empty starts Ray here."""
+    ship_code: bool = True
+    """Send this installation's own packages to the cluster's nodes; no if they have the same licet installed."""
 
 
 def local_folder(path: str, name: str) -> Path:

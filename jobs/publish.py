@@ -8,13 +8,16 @@ Exit code 3, and no manifest, when the policy lets no row through.
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.options import PolicyOptions, SparkOptions, local_folder
 from licet.cli import run_command
 from licet.flags import call_with_flags
-from licet.manifest import read_manifest
+from licet.manifest import put_manifest, read_manifest
+from licet.storage import is_url
 
 if TYPE_CHECKING:
     from licet.manifest import Manifest
@@ -31,31 +34,34 @@ def publish(
 
     Args:
         catalog: Folder of a catalog that `licet ingest-images` wrote.
-        manifest: The manifest to write, such as OUT/manifest.json.
+        manifest: The manifest to write, such as OUT/manifest.json, or a URL when the shards lie at URLs.
         policy: What the data is for.
-        parent: The manifest that this one succeeds; rows that it had and this one lacks are named as revoked.
+        parent: The manifest (or its URL) that this one succeeds; rows that only it had are named as revoked.
         spark: The Spark that is started when none is given.
     """
     from jobs.images.manifest import publish_manifest
     from jobs.session import spark_session
 
     rules = policy.policy()
-    folder, target = local_folder(catalog, "catalog"), local_folder(manifest, "manifest")
-    before = read_manifest(local_folder(parent, "parent")) if parent else None
-    with spark_session("licet publish", spark) as session:
+    folder, to_url = local_folder(catalog, "catalog"), is_url(manifest)
+    before = read_manifest(parent if is_url(parent) else local_folder(parent, "parent")) if parent else None
+    with spark_session("licet publish", spark) as session, tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary) / "manifest.json" if to_url else local_folder(manifest, "manifest")
         written = publish_manifest(session, folder, target, rules, before)
-    sys.stdout.write(_figures(written))
+        if to_url:
+            put_manifest(written, manifest)
+    sys.stdout.write(_figures(written, manifest if to_url else str(target)))
     return 0
 
 
-def _figures(manifest: Manifest) -> str:
+def _figures(manifest: Manifest, place: str) -> str:
     totals = manifest.totals
     licences = ", ".join(f"{licence} {n}" for licence, n in totals["licences"].items())
     lines = [
         f"{totals['live_rows']} rows for {manifest.purpose.value}, in {totals['shards']} shards ({licences})",
         *([f"{len(manifest.revoked)} rows of the parent revoked"] if manifest.parent else []),
         f"identity {manifest.identity}",
-        f"manifest {manifest.path}",
+        f"manifest {place}",
     ]
     return "\n".join(lines) + "\n"
 

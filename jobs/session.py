@@ -19,8 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from delta import configure_spark_with_delta_pip
+from deltalake.exceptions import DeltaError
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf
 from pyspark.errors import PySparkException
@@ -55,6 +57,11 @@ _LOCAL_SETTINGS = {
     # Images are Python's work. Half of the JVM's CPU time in a short run was its optimising compiler's (25 s of 52).
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
+
+
+_FULL = "No space left on device"
+_CAUSES = 20
+"""More than any exception of Spark has; a chain may close."""
 
 
 @contextmanager
@@ -162,18 +169,33 @@ def _java_remedy() -> str:
 
 @contextmanager
 def plain_errors(log: _Log | None = None) -> Iterator[None]:
-    """Turn what Java and Spark raise into one sentence; the stack trace stays behind `--debug`."""
+    """Turn what Java, Spark and Delta raise, and a full disk, into one sentence; `--debug` shows the stack trace."""
     try:
         yield
     except Py4JJavaError as error:
-        raise _sentence(f"{error.java_exception}", log) from error
+        raise _sentence(f"{error.java_exception}", log, causes=_causes(error.java_exception)) from error
     except (Py4JError, PySparkException) as error:
-        raise _sentence(str(error), log) from error
+        raise _sentence(str(error), log, causes=_causes(getattr(error, "_origin", None))) from error
+    except DeltaError as error:
+        raise _sentence(str(error), log, "Delta") from error
+    except (OSError, LicetError) as error:  # a unit's own error is in the message of a `LicetError`
+        if _FULL not in str(error):
+            raise
+        raise _sentence(str(error), None) from error
 
 
-def _sentence(message: str, log: _Log | None) -> LicetError:
-    written = message + "\n" + (log.text() if log else "")
-    if "No space left on device" in written:
+def _causes(java_exception: Any) -> str:
+    """What a Java exception was caused by, and that by, a line each. Spark says "task failed" where a disk is full."""
+    lines: list[str] = []
+    while java_exception is not None and len(lines) < _CAUSES:
+        lines.append(java_exception.toString())
+        java_exception = java_exception.getCause()
+    return "\n".join(lines)
+
+
+def _sentence(message: str, log: _Log | None, who: str = "Spark", causes: str = "") -> LicetError:
+    written = "\n".join((message, causes, log.text() if log else ""))
+    if _FULL in written:
         return PlatformError(
             f"the disk is full: free some space in {tempfile.gettempdir()} and where the output lies, then run the "
             "same command again; it goes on where it stopped."
@@ -188,7 +210,7 @@ def _sentence(message: str, log: _Log | None) -> LicetError:
     if "JAVA_GATEWAY_EXITED" in message:
         last = [line for line in written.splitlines() if line.strip()][-1:]
         return PlatformError(f"Spark's JVM stopped as it started: {' '.join(last)[:300]} (--debug shows all)")
-    return LicetError(f"Spark failed: {message.strip().splitlines()[0][:500]} (--debug shows where)")
+    return LicetError(f"{who} failed: {message.strip().splitlines()[0][:500]} (--debug shows where)")
 
 
 class _Log:

@@ -130,12 +130,15 @@ def alternatives(expression: str) -> tuple[Terms, ...]:
     """
     if not expression.strip():
         return (_terms_of(frozenset({NO_ASSERTION})),)
-    licensing = Licensing()
+    return tuple(dict.fromkeys(_terms_of(ids) for ids in _choices(_parsed(expression))))
+
+
+def _parsed(expression: str) -> object:
+    """The expression as a tree, None for an empty one. Raises `LicenceError`."""
     try:
-        tree = licensing.parse(expression)
+        return Licensing().parse(expression)
     except (ExpressionError, ExpressionParseError) as error:
         raise LicenceError(f"licence {expression!r} is not an SPDX expression: {error}.") from error
-    return tuple(dict.fromkeys(_terms_of(ids) for ids in _choices(tree)))
 
 
 def _choices(node: object) -> list[frozenset[str]]:
@@ -170,9 +173,21 @@ def normalise(expression: str) -> str:
 
 
 def all_of(expressions: Iterable[str]) -> str:
-    """One expression that binds a user to every one of these: what a merged copy carries."""
-    unique = sorted({normalise(e) for e in expressions})
+    """One expression that binds a user to every one of these: what a merged copy carries.
+
+    What already is a conjunction is taken apart, so that merging a merged copy again repeats nothing.
+    """
+    unique = sorted({part for expression in expressions for part in _conjuncts(expression)})
     return " AND ".join(f"({e})" if " OR " in e else e for e in unique) if unique else NO_ASSERTION
+
+
+def _conjuncts(expression: str) -> list[str]:
+    """The normalised parts that `AND` joins at the top of an expression; itself, where nothing does."""
+    tree = _parsed(expression)
+    if getattr(tree, "operator", "").strip().upper() != "AND":
+        whole = normalise(expression)
+        return [whole] if " OR " in whole else whole.split(" AND ")
+    return [part for arg in tree.args for part in _conjuncts(arg.render())]  # type: ignore[attr-defined]
 
 
 def licence_page(licence_id: str) -> str:

@@ -15,21 +15,25 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from licet.errors import ManifestDamagedError, MismatchError, PolicyRefusedError, UsageError
+from licet import storage
+from licet.errors import DamagedError, ManifestDamagedError, MismatchError, PolicyRefusedError, UsageError
 from licet.policy import Purpose
-from licet.shards import FORMATS, ShardFormat
+from licet.shards import FORMATS, ShardFormat, verify_shard
+from licet.shards.fetched import local_shard
 from licet.shards.index import ShardIndex, content_hash, file_sha256, fsync_folder
 
 SCHEMA_VERSION = 1
 SHARDS_PER_PAGE = 10_000
+_PAGE_PATH = re.compile(r"[^/]+\.pages/[0-9a-f]{64}\.parquet")
 
 _COUNTS = pa.map_(pa.string(), pa.int64())
 PAGE_SCHEMA = pa.schema(
@@ -58,7 +62,7 @@ PAGE_SCHEMA = pa.schema(
         ],
     ]
 )
-"""One row per shard; paths are relative to the root's folder where they lie below or beside it."""
+"""One row per shard; paths are relative to the root's folder, or URLs. A page that is older than a format lacks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One unit's shard: the same samples in each format that was written."""
+    """One shard of a unit, which may have several: the same samples in each format that was written."""
 
     unit_id: str
     rows: int
@@ -103,6 +107,8 @@ class Manifest:
     """Keys that this manifest lacks and its parent had."""
     pages: tuple[Mapping[str, Any], ...]
     envelope: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = ""
+    """The URL below which paths lie, where the manifest was read from one; its root and pages are in the cache."""
 
     @property
     def folder(self) -> Path:
@@ -118,14 +124,26 @@ class Manifest:
         for page in self.pages:
             yield from _read_page(self.folder / page["path"], page["sha256"])
 
-    def resolve(self, path: str) -> str:
-        """A path of an entry, as this machine opens it."""
-        return path if "://" in path or os.path.isabs(path) else str(self.folder / path)
+    def locate(self, path: str) -> str:
+        """A path of an entry: a path of this machine, or the URL that it is."""
+        return storage.join(self.origin or str(self.folder), path)
+
+    def resolve(self, path: str, sha256: str = "") -> str:
+        """A path of an entry, as this machine opens it: what lies at a URL is first fetched into the cache.
+
+        Raises `DamagedError` when what is fetched is not what its hash says, `PlatformError`.
+        """
+        return storage.local_copy(self.locate(path), sha256=sha256)
+
+    def shard(self, entry: ShardEntry, format: ShardFormat) -> str:
+        """The local path of an entry's shard with all that belongs to it, fetched as `resolve` does."""
+        file = entry.files[format]
+        return local_shard(format, self.locate(file.path), sha256=file.sha256)
 
     def index(self, entry: ShardEntry, format: ShardFormat) -> ShardIndex:
         """An entry's index, checked against its hash. Raises `ManifestDamagedError`."""
         file = entry.files[format]
-        path = self.resolve(file.index_path)
+        path = self.resolve(file.index_path, file.index_sha256)
         if not os.path.exists(path):
             raise ManifestDamagedError(f"{self.path}: the index {path} is missing. Restore it or publish again.")
         if file_sha256(path) != file.index_sha256:
@@ -186,7 +204,12 @@ def write_manifest(
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Open a manifest's root. Raises `UsageError` when there is none, `ManifestDamagedError` when it is not one."""
+    """Open a manifest's root, at a path or a URL.
+
+    Raises `UsageError` when there is none, `ManifestDamagedError` when it is not one, `PlatformError`.
+    """
+    if storage.is_url(str(path)):
+        return _fetch_manifest(str(path))
     path = Path(path)
     try:
         root = json.loads(path.read_text(encoding="utf-8"))
@@ -212,6 +235,39 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ManifestDamagedError(f"{path} is not a manifest ({error}). Publish it again.") from error
 
 
+def put_manifest(manifest: Manifest, url: str) -> None:
+    """Copy a manifest to a URL, pages first: readers see the old root or the new one, which a store replaces whole.
+
+    Raises `UsageError` when a shard lies on this machine, `PlatformError`.
+    """
+    for entry in manifest.entries():
+        for file in entry.files.values():
+            if not storage.is_url(manifest.locate(file.path)):
+                raise UsageError(
+                    f"{url} would name {manifest.locate(file.path)} of this machine: ingest with shards at a URL."
+                )
+    for page in manifest.pages:
+        storage.put(str(manifest.folder / page["path"]), storage.join(url.rpartition("/")[0], page["path"]))
+    storage.put_bytes(manifest.path.read_bytes(), url)
+
+
+def _fetch_manifest(url: str) -> Manifest:
+    """A manifest at a URL: its root as it is now, its pages fetched once."""
+    folder, _, name = url.rpartition("/")
+    cached = Path(storage.default_cache()) / "manifests" / hashlib.sha256(url.encode()).hexdigest() / name
+    try:
+        storage.fetch(url, str(cached))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no manifest at {url}: make one with `licet publish`.") from error
+    manifest = read_manifest(cached)
+    for page in manifest.pages:
+        if not _PAGE_PATH.fullmatch(page["path"]):
+            raise ManifestDamagedError(f"{url} names {page['path']!r}, which is no page of a manifest.")
+        if not (manifest.folder / page["path"]).exists():
+            storage.fetch(storage.join(folder, page["path"]), str(manifest.folder / page["path"]), page["sha256"])
+    return replace(manifest, origin=folder)
+
+
 def verify_manifest(manifest: Manifest) -> None:
     """Read every page, index and shard and compare all hashes and the identity. Raises `ManifestDamagedError`."""
     identity = _Identity(manifest.purpose, manifest.policy_hash)
@@ -225,11 +281,13 @@ def verify_manifest(manifest: Manifest) -> None:
                     f"{manifest.path}: the live rows of the index {manifest.resolve(file.index_path)} are not those "
                     f"of unit {entry.unit_id}. Publish it again."
                 )
-            shard = manifest.resolve(file.path)
-            if not os.path.exists(shard) or file_sha256(shard) != file.sha256:
+            shard = manifest.locate(file.path)
+            try:
+                verify_shard(format, manifest.shard(entry, format), file.sha256)
+            except (DamagedError, FileNotFoundError) as error:
                 raise ManifestDamagedError(
-                    f"{manifest.path}: shard {shard} is missing or altered. Ingest its unit again."
-                )
+                    f"{manifest.path}: shard {shard} is missing or altered ({error}). Ingest its unit again."
+                ) from error
     if identity.hexdigest() != manifest.identity:
         raise ManifestDamagedError(f"{manifest.path}: its identity is not that of its pages. Publish it again.")
 
@@ -306,7 +364,7 @@ def _read_page(path: Path, sha256: str) -> Iterator[ShardEntry]:
         raise ManifestDamagedError(f"manifest page {path} was altered. Restore it or publish again.")
     for batch in pq.ParquetFile(pa.BufferReader(data)).iter_batches(1024):
         for row in batch.to_pylist():
-            files = {f: ShardFile(**row.pop(f)) for f in FORMATS if row[f] is not None}
+            files = {f: ShardFile(**row[f]) for f in FORMATS if row.get(f) is not None}
             row = {k: v for k, v in row.items() if k not in FORMATS}
             for name in ("licences", "languages", "sources"):
                 row[name] = dict(row[name])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -149,11 +149,17 @@ def merge_duplicates(members: Sequence[Mapping[str, str]]) -> Merged:
     """One rule for images and text: the first in plan order is kept and carries everybody's obligations.
 
     `members` are in plan order, each with row_id, licence, attribution, creator. The choice never looks at the
-    licences, so that finding a looser copy launders nothing.
+    licences, so that finding a looser copy launders nothing. A member may be what an earlier merge kept: what it
+    carries from there is named once.
     """
     return Merged(
         row_id=members[0]["row_id"],
         licence=all_of(m["licence"] for m in members),
-        attribution="; ".join(dict.fromkeys(m["attribution"] for m in members if m["attribution"])),
-        creator="; ".join(dict.fromkeys(m["creator"] for m in members if m["creator"])),
+        attribution=_each_once(m["attribution"] for m in members),
+        creator=_each_once(m["creator"] for m in members),
     )
+
+
+def _each_once(credits: Iterable[str]) -> str:
+    """Credits joined by "; ". One that holds "; " is taken apart, for it may be a merged one: no part is lost."""
+    return "; ".join(dict.fromkeys(part for credit in credits for part in credit.split("; ") if part))

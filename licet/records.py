@@ -14,8 +14,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-PayloadFormat = Literal["jpg", "png", "webp", "txt"]
-Stage = Literal["read", "policy", "fetch", "decode", "transform", "deduplicate", "revoke"]
+PayloadFormat = Literal["jpg", "png", "webp", "avif", "txt"]
+Stage = Literal["read", "policy", "rights", "fetch", "decode", "transform", "deduplicate", "revoke"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,6 @@ class Rejected:
     """Row id of the copy that was kept."""
     transient: bool = False
     """Whether the same row may end better another time: `--retry transient` takes these."""
-    rights: str = "{}"
-    """As in `Sample`."""
 
 
 SAMPLE_SCHEMA = pa.schema(

@@ -24,8 +24,20 @@ Kind = Literal["images", "text", "code", "captions"]
 ListFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "delta", "txt"]
 PersonalData = Literal["none", "incidental", "present", "sensitive", "unknown"]
 
-COLUMNS = ("url", "caption", "licence", "licence_url", "creator", "attribution", "source_page", "language")
-"""Fields of a SourceRecord that a source's `columns` may map to columns of its list."""
+HASHES = ("expected_hash", "md5", "sha256", "sha512")
+"""What a list may say of the bytes; of several, the last counts. `expected_hash` says the algorithm by `sha256:` before
+the digits, or by their number."""
+
+COLUMNS = (
+    "url", "caption", "licence", "licence_url", "creator", "attribution", "source_page", "language", *HASHES, "boxes",
+)  # fmt: skip
+"""What a source's `columns` may map to columns of its list: fields of a SourceRecord, and the hashes."""
+
+ALL_COLUMNS = "*"
+"""`extra_columns: all`, as a Source holds it."""
+
+OPT_OUT_PROTOCOLS = ("robots.txt", "ai.txt", "tdmrep", "x-robots-tag", "aipref", "iptc-plus", "c2pa")
+"""What a source's `opt_out_protocols` may name. What it names binds; the others are not asked."""
 
 _ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 _LANGUAGE = re.compile(r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")
@@ -90,6 +102,9 @@ class Source:
     format: ListFormat
     columns: dict[str, str] = field(default_factory=dict)
     """SourceRecord field -> column of the list. `url` is looked for under its own name when it is not given."""
+    extra_columns: list[str] = field(default_factory=list)
+    """Further columns of the list that its rows carry along, with their types (`licet.extras`); `all` for every column
+    that `columns` does not map."""
     languages: list[str] = field(default_factory=list)
     """BCP-47."""
     licence: str = NO_ASSERTION
@@ -101,7 +116,8 @@ class Source:
     custodian: Custodian = field(default_factory=lambda: Custodian(name=""))
     provenance: Provenance = field(default_factory=Provenance)
     processed_from: list[ProcessedFrom] = field(default_factory=list)
-    opt_out_protocols: list[str] = field(default_factory=lambda: ["robots.txt"])
+    opt_out_protocols: list[str] = field(default_factory=lambda: list(OPT_OUT_PROTOCOLS))
+    """All of them, unless the source says less."""
     personal_data: PersonalData = "unknown"
     notes: list[Note] = field(default_factory=list)
     weight: float = 1.0
@@ -175,6 +191,10 @@ class _Reader:
 
     def value(self, node: yaml.Node, hint: Any, name: str) -> Any:
         origin, arguments = get_origin(hint), get_args(hint)
+        if name == "extra_columns" and origin is list and isinstance(node, yaml.ScalarNode):
+            if node.value != "all":
+                raise self.fail(node, f"a list of columns, or all, for {name!r}", _show(node))
+            return [ALL_COLUMNS]
         if origin is list:
             if not isinstance(node, yaml.SequenceNode):
                 raise self.fail(node, f"a list for {name!r}", _show(node))
@@ -230,6 +250,10 @@ class _Reader:
             for key in value:
                 if key not in COLUMNS:
                     raise self.fail(node, f"columns among {', '.join(COLUMNS)}", repr(key))
+        if name == "opt_out_protocols":
+            for item in value:
+                if item not in OPT_OUT_PROTOCOLS:
+                    raise self.fail(node, f"protocols among {', '.join(OPT_OUT_PROTOCOLS)}", repr(item))
         if name == "credit_template":
             try:
                 value.format(creator="", licence="", source_page="", title="")

@@ -17,6 +17,7 @@ import numpy as np
 from examples.base.pixels import SHORT_SIDE_PX, TrainingPhoto
 from examples.demo.lists import files_to_serve, write_sources
 from examples.photos.serve import PhotoServer
+from examples.photos.table import PHOTOS
 from licet.manifest import Manifest, read_manifest
 from licet.records import Sample
 from licet.selection import Where, select
@@ -34,16 +35,21 @@ def ingest_photos(work: Path) -> Path:
             source = next(s for s in write_sources(work / "sources", server.url) if s.stem == "photos")
             _licet("ingest-images", "--sources", f"[{source}]", "--output", work, "--formats", f"[{FORMAT}]",
                    "--policy.purpose", PURPOSE, "--plan", "new", "--image.size_px", SHORT_SIDE_PX,
-                   "--image.resize", "keep_ratio", "--image.format", "png")  # fmt: skip
+                   "--image.resize", "keep_ratio", "--image.format", "png", "--image.decoding", "full",
+                   "--fetch.allow_networks", "[127.0.0.1/32]")  # fmt: skip
         _licet("publish", "--catalog", work / "catalog", "--manifest", manifest, "--policy.purpose", PURPOSE)
     return manifest
 
 
 def load_photos(path: Path) -> list[TrainingPhoto]:
-    """Every live photo of a manifest, in plan order; pixels are (H, W, 3) uint8 RGB, short side SHORT_SIDE_PX."""
+    """Every live photo of a manifest, in the table's order; pixels are (H, W, 3) uint8 RGB, short side SHORT_SIDE_PX.
+
+    A manifest's own order follows from the URLs, and so from the port that the photos were served at.
+    """
     manifest = read_manifest(path)
     rows = Rows([Part(manifest, select(manifest, Where()))], FORMAT)
-    return [_photo(rows[i]) for i in range(len(rows))]
+    place = {photo.key: i for i, photo in enumerate(PHOTOS)}
+    return sorted((_photo(rows[i]) for i in range(len(rows))), key=lambda photo: place[photo.key])
 
 
 def _photo(sample: Sample) -> TrainingPhoto:

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("build/base"), help="folder for data and checkpoints")
     parser.add_argument("--crops", type=int, default=6000, help="crops in the training pool")
     parser.add_argument("--ae-steps", type=int, default=2000, help="steps of 16 crops for the autoencoder")
-    parser.add_argument("--unet-steps", type=int, nargs="+", default=[4200], help="steps of 16 latents, by cycle")
+    parser.add_argument("--unet-steps", type=int, nargs="+", default=[8000], help="steps of 16 latents, by cycle")
     parser.add_argument("--decoder-steps", type=int, default=600, help="steps of 16 crops for the decoder alone")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; the weights depend on it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, crops, captions, noise and timesteps")

@@ -17,9 +17,9 @@ import yaml
 
 from examples.photos.table import PHOTOS, Photo, photo_bytes
 from examples.photos.views import View, coffee_views, subject_views
-from licet.sources import COLUMNS
 
 CHECKED = "2026-11-21"
+LISTED = ("url", "caption", "licence", "licence_url", "creator", "attribution", "source_page")  # columns of the lists
 NOT_AN_IMAGE = b"<!doctype html><title>Moved</title><p>This photo has moved.</p>\n"
 
 
@@ -81,7 +81,7 @@ def _write_source(folder: Path, source_id: str, rows: Iterable[dict[str, str]]) 
         "kind": "images",
         "location": listing.name,
         "format": "jsonl",
-        "columns": {name: name for name in COLUMNS if name != "language"},
+        "columns": {name: name for name in LISTED},
         "languages": ["en"],
         "licence": "NOASSERTION",
         "licence_evidence": {

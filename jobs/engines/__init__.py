@@ -7,7 +7,9 @@ A unit may be attempted more than once and may even report twice: who receives r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -35,3 +37,22 @@ class Engine(Protocol):
 def one_line(error: BaseException) -> str:
     """An error as a failure shows it."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def attempt(work: Callable[[Unit], Report], unit: Unit) -> Future[str]:
+    """In a worker: call `work` once, in a thread that ends with it; a future that is done, of the report as JSON.
+
+    Whatever `work` raises is in the future, and so is a report that is no JSON.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="licet-unit") as thread:
+        return thread.submit(lambda: json.dumps(work(unit)))
+
+
+def answer(work: Callable[[Unit], Report], unit: Unit) -> str:
+    """In a worker: call `work` once and say as JSON what came of it, `{"report": …}` or `{"failed": "one line"}`.
+
+    Text, because an exception that cannot be unpickled would break the receiver.
+    """
+    done = attempt(work, unit)
+    error = done.exception()
+    return json.dumps({"failed": one_line(error)}) if error else f'{{"report": {done.result()}}}'

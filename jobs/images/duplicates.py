@@ -1,7 +1,11 @@
-"""Exact duplicates: of the kept rows with the same original bytes, the first in plan order is kept, for all of them.
+"""Copies among the kept rows: the first in plan order is kept, for all of them.
 
-What the kept row then carries is said by `licet.policy.merge_duplicates`. Nothing that was written is changed: a later
-generation of outcomes, in files of its own, says which rows are dropped and what the kept ones carry now.
+    exact   the same original bytes
+    near    perceptual hashes that differ in a few bits (see `jobs.images.alike`), and copies of copies
+
+What the kept row then carries is said by `licet.policy.merge_duplicates`. Rows of all runs into an output are compared.
+Nothing that was written is changed: a later generation of outcomes, in files of its own, says which rows are dropped
+and what the kept ones carry now.
 """
 
 from __future__ import annotations
@@ -10,60 +14,130 @@ import datetime
 import hashlib
 import itertools
 import json
+import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.window import Window
 
 from jobs.catalog import Catalog, CommitRow
-from jobs.images.unit import count_outcomes, write_outcomes
-from jobs.layout import SHARDS
-from licet.licences import normalise
+from jobs.images.alike import has_detail, hash_of, near_pairs
+from jobs.images.components import components
+from jobs.images.dedup_options import DedupOptions
+from jobs.images.outcomes import count_outcomes, write_outcomes
+from jobs.target import Target
 from licet.policy import Policy, merge_duplicates
 from licet.records import OUTCOME_SCHEMA
 from licet.shards.index import file_sha256
 
+_WORK = "shards/_dedup"
+"""Below the output: intermediate results, empty between runs."""
 
-def reject_duplicates(catalog: Catalog, policy: Policy) -> int:
+EXACT = DedupOptions()
+
+_ORDINAL_BITS = 40
+_ROWS_PER_FILE = 20_000
+"""Outcomes of one file, more only where one cluster has more."""
+
+
+def reject_duplicates(
+    catalog: Catalog, policy: Policy, options: DedupOptions = EXACT, target: Target | None = None
+) -> int:
     """Find clusters in Spark, write their outcomes and commit them; returns how many rows were dropped.
 
-    Done twice it changes nothing: once committed, the clusters are gone.
+    Outcomes go to `target`, below the output without it. Done twice it changes nothing: once committed, the clusters
+    are gone.
     """
-    alike = Window.partitionBy("sha256")
-    kept = catalog.current_outcomes().where("state = 'kept'").withColumn("copies", F.count("*").over(alike))
-    clusters = kept.where("copies > 1").drop("copies").repartition("sha256")
-    ordered = clusters.sortWithinPartitions("sha256", "plan_generation", "ordinal")
-    merge = partial(_merge_partition, str(catalog.output), catalog.next_generation(), policy)
-    reports = [json.loads(row.report) for row in ordered.mapInArrow(merge, "report string").collect()]
+    if options.mode == "none":
+        return 0
+    work = catalog.output / _WORK
+    shutil.rmtree(work, ignore_errors=True)  # what a killed driver left
+    try:
+        kept = catalog.current_outcomes().where("state = 'kept'").withColumn("place", _place())
+        clusters = _exact(kept) if options.mode == "exact" else _near(kept, options.near_distance, work)
+        ordered = clusters.repartition("root").sortWithinPartitions("root", "place")
+        merge = partial(_merge_partition, target or Target(str(catalog.output)), catalog.next_generation(), policy)
+        reports = [json.loads(row.report) for row in ordered.mapInArrow(merge, "report string").collect()]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     if reports:
         catalog.commit([CommitRow(**report) for report in reports])
     return sum(report["rejected"] for report in reports)
 
 
+def _place() -> Column:
+    """A row's place among all plans, as one bigint: its id, which no recomputation changes."""
+    return F.shiftleft(F.col("plan_generation").cast("bigint"), _ORDINAL_BITS) + F.col("ordinal")
+
+
+def _exact(kept: DataFrame) -> DataFrame:
+    """The rows of all clusters of equal bytes; `root` is the place of a cluster's first."""
+    groups = kept.groupBy("sha256").agg(F.min("place").alias("root"), F.count("*").alias("copies"))
+    return kept.join(groups.where("copies > 1").drop("copies"), "sha256")
+
+
+def _near(kept: DataFrame, distance: int, work: Path) -> DataFrame:
+    """The rows of all clusters of equal bytes, equal hashes and near hashes; `root` as above."""
+    keep = partial(keep_rows, work)
+    hashed = F.when(has_detail(F.col("phash")), hash_of(F.col("phash")))
+    rows = keep(kept.select(F.col("place").alias("id"), "sha256", hashed.alias("hash")), "rows")
+    roots = near_roots(rows, distance, keep)
+    return kept.join(roots, kept["place"] == roots["id"]).drop("id")
+
+
+def near_roots(rows: DataFrame, distance: int, keep: Callable[[DataFrame, str], DataFrame]) -> DataFrame:
+    """(id, root) of each row that is in a cluster. `rows` has id, sha256 and hash, null where it says nothing."""
+    hashes = keep(rows.where("hash is not null").groupBy("hash").agg(F.min("id").alias("id")), "hashes")
+    edges = _to_first(rows, "sha256").union(_to_first(rows, "hash"))
+    if distance:
+        edges = edges.union(near_pairs(hashes, distance))
+    return components(keep(edges.distinct(), "edges"), keep)
+
+
+def _to_first(rows: DataFrame, column: str) -> DataFrame:
+    """Edges (a, b) from each row to the first with the same value; null is no value."""
+    first = rows.where(F.col(column).isNotNull()).groupBy(column).agg(F.min("id").alias("b"))
+    return rows.join(first, column).where("id != b").select(F.col("id").alias("a"), "b")
+
+
+def keep_rows(work: Path, rows: DataFrame, name: str) -> DataFrame:
+    """Store rows where every executor reads them, and give them back without their past."""
+    path = str(work / name)
+    rows.write.parquet(path)
+    return rows.sparkSession.read.schema(rows.schema).parquet(path)
+
+
 def _merge_partition(
-    output: str, generation: int, policy: Policy, batches: Iterable[pa.RecordBatch]
+    target: Target, generation: int, policy: Policy, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """On an executor: merge the clusters of one partition into one outcomes file, and report it."""
+    """On an executor: merge the clusters of one partition into outcomes files, and report each."""
     rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-    outcomes = [
-        outcome
-        for _, cluster in itertools.groupby(rows, key=itemgetter("sha256"))
-        for outcome in merged_outcomes(list(cluster), generation, policy)
-    ]
-    if not outcomes:
-        return
+    outcomes: list[dict[str, Any]] = []
+    for _, cluster in itertools.groupby(rows, key=itemgetter("root")):
+        outcomes += merged_outcomes(list(cluster), generation, policy)
+        if len(outcomes) >= _ROWS_PER_FILE:
+            yield _written(target, generation, outcomes)
+            outcomes = []
+    if outcomes:
+        yield _written(target, generation, outcomes)
+
+
+def _written(target: Target, generation: int, outcomes: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Write an outcomes file; its report, as one row."""
     names = json.dumps([[o["row_id"], o["state"], o["licence"], o["attribution"]] for o in outcomes])
     unit_id = f"dedup-{hashlib.sha256(names.encode()).hexdigest()[:32]}"
     attempt = uuid.uuid4().hex
-    path = Path(output) / SHARDS / unit_id / f"{attempt}.outcomes.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_outcomes(path, outcomes)
+    with target.unit(unit_id) as place:
+        path = place.folder / f"{attempt}.outcomes.parquet"
+        write_outcomes(path, outcomes)
+        sha256 = file_sha256(str(path))
+        kept_path = place.keep(path)
     report = {
         "kind": "dedup",
         "unit_id": unit_id,
@@ -71,10 +145,10 @@ def _merge_partition(
         "attempt": attempt,
         "planned": len(outcomes),
         **count_outcomes(outcomes),
-        "outcomes_path": str(path.relative_to(output)),
-        "outcomes_sha256": file_sha256(str(path)),
+        "outcomes_path": kept_path,
+        "outcomes_sha256": sha256,
     }
-    yield pa.RecordBatch.from_pylist([{"report": json.dumps(report)}])
+    return pa.RecordBatch.from_pylist([{"report": json.dumps(report)}])
 
 
 def merged_outcomes(cluster: list[dict[str, Any]], generation: int, policy: Policy) -> list[dict[str, Any]]:
@@ -85,23 +159,33 @@ def merged_outcomes(cluster: list[dict[str, Any]], generation: int, policy: Poli
     first, *others = cluster
     merged = merge_duplicates(cluster)
     changed = {"generation": generation, "at": datetime.datetime.now(datetime.timezone.utc)}
-    licence = normalise(merged.licence)
-    united = {"licence": licence, "attribution": merged.attribution, "creator": merged.creator}
-    decision = policy.decide(licence, credited=bool(merged.creator or merged.attribution))
+    united = {"licence": merged.licence, "attribution": merged.attribution, "creator": merged.creator}
+    decision = policy.decide(merged.licence, credited=bool(merged.creator or merged.attribution))
     if decision.allowed:
         outcome = first | united | changed | {"rule": decision.rule}
     else:
         refused = {"state": "rejected", "stage": "deduplicate", "reason": "denied", "rule": decision.rule}
-        outcome = first | united | changed | refused | {"detail": f"{decision.reason} ({licence})"}
-    dropped = {
-        "state": "rejected",
-        "stage": "deduplicate",
-        "reason": "duplicate",
-        "rule": "",
-        "detail": f"the same bytes as {first['source_url']}"[:300],
-        "duplicate_of": merged.row_id,
-    }
+        outcome = first | united | changed | refused | {"detail": f"{decision.reason} ({merged.licence})"}
     return [
         {name: row[name] for name in OUTCOME_SCHEMA.names}
-        for row in (outcome, *[other | changed | dropped for other in others])
+        for row in (outcome, *[other | changed | _dropped(other, first) for other in others])
     ]
+
+
+def _dropped(row: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """What an outcome says of a row that gives way to the first of its cluster."""
+    same = row["sha256"] == first["sha256"]
+    how = "the same bytes as" if same else f"its hash differs in {_differing_bits(row, first)} of 64 bits from that of"
+    return {
+        "state": "rejected",
+        "stage": "deduplicate",
+        "reason": "duplicate" if same else "near-duplicate",
+        "rule": "",
+        "detail": f"{how} {first['source_url']}"[:300],
+        "duplicate_of": first["row_id"],
+    }
+
+
+def _differing_bits(row: dict[str, Any], first: dict[str, Any]) -> int:
+    """More than near_distance where the two are near through rows between them."""
+    return (int(row["phash"] or "0", 16) ^ int(first["phash"] or "0", 16)).bit_count()

@@ -8,28 +8,46 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 
+import jobs
+import licet
 from jobs.catalog import Catalog, CommitRow
 from jobs.commit import Committer, only_writer, sweep
 from jobs.engines import Engine, Failure
 from jobs.engines.local import LocalEngine
+from jobs.engines.ray_engine import RayEngine
 from jobs.engines.spark import SparkEngine
+from jobs.images.decoding.options import DecoderOptions
+from jobs.images.dedup_options import DedupOptions
 from jobs.images.duplicates import reject_duplicates
+from jobs.images.lists.find import Lists
+from jobs.images.lists.read import read_sources
+from jobs.images.lists.scan import scan_lists
 from jobs.images.options import ImageOptions
-from jobs.images.plan import freeze_plan, plan_options, require_same, work_units
-from jobs.images.read import Lists, digests_of, read_sources
+from jobs.images.plan import (
+    figures_of,
+    freeze_plan,
+    freeze_retry,
+    plan_options,
+    require_extension,
+    require_same,
+    work_units,
+)
 from jobs.images.records import WorkUnit
+from jobs.images.shards_out import ShardLimits
 from jobs.images.unit import UnitSpec, run_unit
 from jobs.layout import CATALOG, REPORTS
-from jobs.options import EngineName, PlanMode, PolicyOptions
+from jobs.options import EngineName, PlanMode, PolicyOptions, RayOptions, Retry
+from jobs.rights.options import RightsOptions
+from jobs.target import Target
 from jobs.web.options import FetchOptions
 from licet.errors import LicetError
 from licet.manifest import write_durably
@@ -43,11 +61,17 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Something happened."""
 
-    def begin(self, units: int) -> None:
-        """So many units are to be run."""
+    def begin(self, units: int, rows: int) -> None:
+        """So many units of so many rows are to be run."""
 
-    def advance(self, rows: int) -> None:
-        """One unit of so many rows is done."""
+    def advance(self, report: Mapping[str, Any]) -> None:
+        """One unit is done: its report."""
+
+    def failed(self, unit_id: str, error: str) -> None:
+        """One unit failed for good."""
+
+    def end(self, state: str = "done") -> None:
+        """No unit follows."""
 
 
 @dataclass
@@ -92,8 +116,32 @@ class Job:
     rows_per_unit: int
     engine: EngineName
     processes: int
-    """Of the local engine."""
+    """Of the local engine, and cores of a Ray that starts here."""
+    ray: RayOptions
     plan: PlanMode
+    retry: Retry
+    dry_run: bool
+    shards_url: str
+    limits: ShardLimits
+    unit_deadline_s: float
+    rights: RightsOptions
+    decoder: DecoderOptions
+    dedup: DedupOptions
+
+    def unit_spec(self) -> UnitSpec:
+        """What is done to every unit."""
+        return UnitSpec(
+            target=Target(str(self.output), self.shards_url),
+            formats=self.formats,
+            policy=self.policy.policy(),
+            protocols={source.id: tuple(source.opt_out_protocols) for source in self.sources},
+            fetch=self.fetch,
+            rights=self.rights,
+            decoder=self.decoder,
+            image=self.image,
+            limits=self.limits,
+            deadline_s=self.unit_deadline_s,
+        )
 
 
 def ingest(spark: SparkSession, job: Job, progress: Progress, summary: Summary) -> None:
@@ -107,13 +155,17 @@ def ingest(spark: SparkSession, job: Job, progress: Progress, summary: Summary) 
         catalog = Catalog(spark, job.output / CATALOG)
         with summary.timed("plan"):
             _plan(catalog, job, progress)
+        if job.dry_run:
+            _tell_plan(catalog, job, progress, summary)
+            return
+        with summary.timed("plan"):
             units = work_units(catalog)
         with summary.timed("units"):
             _run_units(catalog, job, units, progress, summary)
         with summary.timed("duplicates"):
-            dropped = reject_duplicates(catalog, job.policy.policy())
+            dropped = reject_duplicates(catalog, job.policy.policy(), job.dedup, job.unit_spec().target)
             if dropped:
-                progress.say(f"{dropped} rows repeat an earlier row's bytes")
+                progress.say(f"{dropped} rows repeat an earlier row")
         with summary.timed("tables"):
             with catalog.materialised() as outcomes:
                 _count(catalog, outcomes, summary)
@@ -128,37 +180,61 @@ def ingest(spark: SparkSession, job: Job, progress: Progress, summary: Summary) 
 
 def _plan(catalog: Catalog, job: Job, progress: Progress) -> None:
     """Freeze a plan, or find the frozen one."""
-    digests = digests_of(catalog.spark, job.lists)
-    asked = plan_options(job.sources, digests, job.policy, job.fetch, job.image, job.formats, job.rows_per_unit)
+    scan = scan_lists(catalog.spark, job.lists)
+    asked = plan_options(
+        job.sources, scan.digests, job.policy, job.fetch, job.image, job.limits, job.formats, job.rows_per_unit
+    )
     stored = catalog.plan_options() if catalog.exists() else None
     if stored is not None and job.plan == "frozen":
         require_same(stored, asked)
+    elif stored is not None and job.plan == "extend":
+        require_extension(stored, asked)
+    if stored is None or job.plan == "new" or stored != asked:
+        with read_sources(catalog.spark, scan) as rows:
+            planned = freeze_plan(catalog, rows, asked, job.sources, job.lists.extra)
+        progress.say(f"{planned} rows planned" if stored is None else f"{planned} rows planned anew")
+    else:
         progress.say("going on with the plan that is frozen here")
-        return
-    with read_sources(catalog.spark, job.lists) as rows:
-        freeze_plan(catalog, rows, asked, job.sources)
+    if stored is not None and job.retry == "transient":
+        progress.say(f"{freeze_retry(catalog, asked)} rows that failed for a passing reason are planned again")
+
+
+def _tell_plan(catalog: Catalog, job: Job, progress: Progress, summary: Summary) -> None:
+    """What a dry run says, on the screen and in `plan.json`."""
+    figures: dict[str, float] = {**figures_of(catalog), "seconds": summary.seconds["plan"]}
+    figures["rows_per_s"] = round(figures["rows"] / max(figures["seconds"], 0.001), 1)
+    write_durably(job.output / "plan.json", (json.dumps(figures, indent=2) + "\n").encode())
+    progress.say(
+        "planned {rows:,} rows in {units:,} units, {hosts:,} hosts, {seconds} s ({rows_per_s:,} rows/s); "
+        "nothing is fetched in a dry run".format(**figures)
+    )
 
 
 def _run_units(catalog: Catalog, job: Job, units: Sequence[WorkUnit], progress: Progress, summary: Summary) -> None:
-    spec = UnitSpec(str(catalog.output), job.formats, job.policy.policy(), job.fetch, job.image)
-    progress.say(f"{sum(unit.planned for unit in units)} rows to do, in {len(units)} units")
-    progress.begin(len(units))
+    spec = job.unit_spec()
+    rows = sum(unit.planned for unit in units)
+    progress.say(f"{rows} rows to do, in {len(units)} units")
+    progress.begin(len(units), rows)
     with Committer(catalog) as committer:
         for done in _engine(catalog, job).run(partial(run_unit, spec=spec), units):
             if isinstance(done, Failure):
                 summary.failed_units[done.unit.unit_id] = done.error
-                progress.say(f"unit {done.unit.unit_id} failed for good: {done.error}")
+                progress.failed(done.unit.unit_id, done.error)
                 continue
-            row = CommitRow(**done)
+            row = CommitRow(**{name: value for name, value in done.items() if name in CommitRow.__dataclass_fields__})
             committer.add(row)
             summary.units += 1
             summary.requests_this_run += row.requests
-            progress.advance(row.planned)
+            progress.advance(done)
+    progress.end()
 
 
 def _engine(catalog: Catalog, job: Job) -> Engine:
     if job.engine == "local":
         return LocalEngine(job.processes or os.cpu_count() or 1)
+    if job.engine == "ray":
+        packages = [str(Path(package.__file__).parent) for package in (jobs, licet) if package.__file__]
+        return RayEngine(job.ray.address, job.processes, modules=packages if job.ray.ship_code else ())
     return SparkEngine(catalog.spark, catalog.output / REPORTS)
 
 
@@ -169,6 +245,20 @@ def _count(catalog: Catalog, outcomes: DataFrame, summary: Summary) -> None:
     summary.rows_in = catalog.planned_rows()
     summary.pending = summary.rows_in - summary.kept - sum(summary.rejected.values())
     summary.requests, summary.requests_for_denied_rows = catalog.requests()
+
+
+def title_of(job: Job) -> dict[str, str]:
+    """What a report says of a job itself."""
+    image = job.image
+    return {
+        "output": str(job.output),
+        "sources": ", ".join(source.id for source in job.sources),
+        "purpose": job.policy.purpose,
+        "engine": job.engine,
+        "formats": ", ".join(job.formats),
+        "rows_per_unit": f"{job.rows_per_unit:,}",
+        "images": f"{image.size_px} px, {image.resize}, {image.format}",
+    }
 
 
 def write_summary(path: Path, summary: Summary) -> None:

@@ -1,18 +1,19 @@
 """A catalog's kept rows as a manifest: licences decided again, indexes revised where they no longer say what holds.
 
-Each shard is looked at by one Spark task, which returns a `ShardEntry`; the driver holds entries, never rows. A shard
-is never changed: a revised index lies beside it under a name made of its content.
+Each unit's shards are looked at by one Spark task, which returns a `ShardEntry` for each; the driver holds entries,
+never rows. A shard is never changed: a revised index lies beside it under a name made of its content.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,16 @@ from pyspark.sql import functions as F
 
 from jobs.catalog import Catalog
 from jobs.faults import write_point
+from jobs.target import locate, opened, put_beside
 from licet import __version__
 from licet.errors import PolicyRefusedError
 from licet.manifest import Manifest, ShardEntry, ShardFile, write_manifest
 from licet.policy import Decision, Policy
-from licet.shards.index import ShardIndex, content_hash, file_sha256, fsync_folder, total_by
+from licet.shards.index import ShardIndex, content_hash, file_sha256, total_by
+from licet.storage import is_url
 
 _CHANGEABLE = ("licence", "attribution", "creator")
 """What a later outcome may say otherwise than the shard's first index, beside whether the row is live."""
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """One unit's shards, as `commits` lists them."""
-
-    unit_id: str
-    files: list[dict[str, Any]]
 
 
 def publish_manifest(
@@ -81,42 +76,53 @@ def _entries(catalog: Catalog, units: list[dict[str, Any]], root: Path, policy: 
     joined = rows.join(catalog.spark.createDataFrame(files), "unit_id").repartition(min(len(units), 1000))
     revise = partial(_revise_units, str(catalog.output), str(root), policy)
     found = joined.mapInArrow(revise, "entry string").collect()
-    entries = {entry.unit_id: entry for entry in (_entry_from(row.entry) for row in found)}
-    in_order = (entries.get(unit["unit_id"]) for unit in units)
-    return [entry for entry in in_order if entry is not None and entry.live_rows]
+    entries: dict[str, list[ShardEntry]] = {}
+    for entry in (_entry_from(row.entry) for row in found):
+        entries.setdefault(entry.unit_id, []).append(entry)
+    in_order = itertools.chain.from_iterable(entries.get(unit["unit_id"], ()) for unit in units)
+    return [entry for entry in in_order if entry.live_rows]
 
 
 def _revise_units(
     output: str, root: str, policy: Policy, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """On an executor: one entry for each unit that arrives."""
+    """On an executor: one entry for each shard of the units that arrive, a unit's in their order."""
     decide = functools.lru_cache(maxsize=4096)(policy.decide)
     for batch in batches:
         for unit in batch.to_pylist():
-            entry = revise_unit(_Shards(unit["unit_id"], json.loads(unit["files"])), unit["rows"], output, root, decide)
-            yield pa.RecordBatch.from_pylist([{"entry": json.dumps(asdict(entry))}])
+            wanted = {row["row_id"]: _wanted(row, decide) for row in unit["rows"]}
+            files = sorted(json.loads(unit["files"]), key=_shard_number)
+            entries = [
+                revise_shard(unit["unit_id"], list(of_shard), wanted, output, root)
+                for _, of_shard in itertools.groupby(files, key=_shard_number)
+            ]
+            yield pa.RecordBatch.from_pylist([{"entry": json.dumps(asdict(entry))} for entry in entries])
 
 
-def revise_unit(shards: _Shards, rows: list[dict[str, str]], output: str, root: str, decide: Any) -> ShardEntry:
-    """A unit's entry. `rows` are the kept rows that lie in its shards; `decide(licence, credited)` is a policy's."""
-    wanted = {row["row_id"]: _wanted(row, decide) for row in rows}
+def _shard_number(file: dict[str, Any]) -> int:
+    return int(file["shard"] or 0)
+
+
+def revise_shard(
+    unit_id: str, in_formats: list[dict[str, Any]], wanted: dict[str, dict[str, Any]], output: str, root: str
+) -> ShardEntry:
+    """One shard's entry. `wanted` says of each kept row of its unit what an index must say: see `_wanted`."""
     files: dict[str, ShardFile] = {}
     index: ShardIndex | None = None
-    for file in shards.files:
-        first_path = os.path.join(output, file["index_path"])
-        index, index_path = _revised_index(first_path, wanted)
+    for file in in_formats:
+        index, index_place, index_sha256 = _revised_index(output, file, wanted)
         files[file["format"]] = ShardFile(
-            path=os.path.relpath(os.path.join(output, file["path"]), root),
+            path=_from_root(locate(output, file["path"]), root),
             sha256=file["sha256"],
             n_bytes=file["n_bytes"],
-            index_path=os.path.relpath(index_path, root),
-            index_sha256=file_sha256(index_path),
+            index_path=_from_root(index_place, root),
+            index_sha256=index_sha256,
         )
-    assert index is not None  # a unit without shards is not asked about
+    assert index is not None  # a shard is at least one file
     live = index.live_positions()
     contents = index.table.column("content").to_pylist()
     return ShardEntry(
-        unit_id=shards.unit_id,
+        unit_id=unit_id,
         rows=len(index),
         live_rows=len(live),
         content=content_hash(contents[position] for position in live),
@@ -127,6 +133,11 @@ def revise_unit(shards: _Shards, rows: list[dict[str, str]], output: str, root: 
     )
 
 
+def _from_root(place: str, root: str) -> str:
+    """A path as the manifest names it: from its own folder; a URL as it is."""
+    return place if is_url(place) else os.path.relpath(place, root)
+
+
 def _wanted(row: dict[str, str], decide: Any) -> dict[str, Any]:
     """What an index must say of a kept row: live if the policy allows it, under the alternative that it chose."""
     decision: Decision = decide(row["licence"], bool(row["creator"] or row["attribution"]))
@@ -135,23 +146,31 @@ def _wanted(row: dict[str, str], decide: Any) -> dict[str, Any]:
     return {"live": True, "licence": decision.licence} | {name: row[name] for name in ("attribution", "creator")}
 
 
-def _revised_index(first_path: str, wanted: dict[str, dict[str, Any]]) -> tuple[ShardIndex, str]:
-    """The index that says what is wanted, and its path: the first one where it does."""
-    first = ShardIndex.open(first_path)
-    changes: dict[str, dict[str, Any]] = {}
-    for said in first.table.select(["key", "live", *_CHANGEABLE]).to_pylist():
+def _revised_index(output: str, file: dict[str, Any], wanted: dict[str, dict[str, Any]]) -> tuple[ShardIndex, str, str]:
+    """The index that says what is wanted, its place and its hash: the first one where that does."""
+    place = locate(output, file["index_path"])
+    with opened(output, file["index_path"], file["index_sha256"]) as local:
+        first = ShardIndex.open(local)
+        changes = _changes(first, wanted)
+        if not changes:
+            return first, place, file["index_sha256"]
+        index = first.revised(changes)
+        partial_path = f"{local.removesuffix('.index.arrow')}.{uuid.uuid4().hex}.partial"
+        index.write(partial_path)
+        sha256 = file_sha256(partial_path)
+        place = f"{place.removesuffix('.index.arrow')}.{sha256[:16]}.index.arrow"
+        put_beside(partial_path, place)
+    return index, place, sha256
+
+
+def _changes(index: ShardIndex, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Key -> what an index must say otherwise. A row that is not kept is not live."""
+    changes = {}
+    for said in index.table.select(["key", "live", *_CHANGEABLE]).to_pylist():
         asked = wanted.get(said["key"], {"live": False})
         if any(said[name] != value for name, value in asked.items()):
             changes[said["key"]] = asked
-    if not changes:
-        return first, first_path
-    index = first.revised(changes)
-    partial_path = f"{first_path.removesuffix('.index.arrow')}.{uuid.uuid4().hex}.partial"
-    index.write(partial_path)
-    path = f"{first_path.removesuffix('.index.arrow')}.{file_sha256(partial_path)[:16]}.index.arrow"
-    os.replace(partial_path, path)
-    fsync_folder(os.path.dirname(path))
-    return index, path
+    return changes
 
 
 def _entry_from(text: str) -> ShardEntry:
@@ -162,8 +181,8 @@ def _entry_from(text: str) -> ShardEntry:
 
 def _revoked(spark: SparkSession, entries: list[ShardEntry], root: Path, parent: Manifest) -> list[str]:
     """Keys that were live in the parent and are not live now; only these come to the driver."""
-    before = _live_keys(spark, [parent.resolve(_an_index(entry)) for entry in parent.entries()])
-    now = _live_keys(spark, [str(root / _an_index(entry)) for entry in entries])
+    before = _live_keys(spark, [parent.locate(_an_index(entry)) for entry in parent.entries()])
+    now = _live_keys(spark, [locate(root, _an_index(entry)) for entry in entries])
     return [row.key for row in before.join(now, "key", "left_anti").collect()]
 
 
@@ -179,8 +198,9 @@ def _live_keys(spark: SparkSession, index_paths: list[str]) -> DataFrame:
 def _keys_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for path in batch.column("path").to_pylist():
-            table = ShardIndex.open(path).table
-            yield from table.filter(table["live"]).select(["key"]).to_batches()
+            with opened("", path) as local:
+                table = ShardIndex.open(local).table
+                yield from table.filter(table["live"]).select(["key"]).to_batches()
 
 
 def _after_pages(revoked: list[str]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def cards(manifest: Manifest, at_most: int) -> Iterator[Card]:
         format = next(iter(entry.files))
         index = manifest.index(entry, format)
         live = index.live_positions()
-        path = manifest.resolve(entry.files[format].path)
+        path = manifest.shard(entry, format)
         reader = open_reader(format, path, index, entry.files[format].sha256)
         try:
             for position in (live[i] for i in wanted):

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from jobs.report.gallery import Card
 from licet.ledger import licence_ids, safe_link
 from licet.licences import licence_page
 from licet.policy import RULES
+
+if TYPE_CHECKING:  # its image library is not for everybody who imports these words
+    from jobs.report.gallery import Card
 
 PURPOSES = {
     "research": "research",
@@ -24,6 +26,7 @@ PURPOSES = {
 STAGES = {
     "read": "could not be read",
     "policy": "refused by policy",
+    "rights": "refused for its rights",
     "fetch": "could not be fetched",
     "decode": "could not be decoded",
     "transform": "did not meet the requirements",

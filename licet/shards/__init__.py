@@ -13,23 +13,31 @@ catalog lists it. A format's module has `Writer` (a `FormatWriter`), `Reader` (a
 from __future__ import annotations
 
 import importlib
-from typing import Any, Literal, Protocol, get_args
+import os
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from licet.errors import MissingExtraError, ShardDamagedError, UsageError
 from licet.records import Sample
 from licet.shards.index import ShardIndex, file_sha256, index_path
 from licet.shards.shard import ShardWriter
 
-ShardFormat = Literal["tfrecord", "lmdb", "webdataset", "parquet"]
+if TYPE_CHECKING:
+    from licet.shards.files import Member
+
+ShardFormat = Literal["tfrecord", "lmdb", "webdataset", "parquet", "files"]
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)
 EXTENSIONS: dict[ShardFormat, str] = {
     "tfrecord": ".tfrecord",
     "lmdb": ".lmdb",
     "webdataset": ".tar",
     "parquet": ".parquet",
+    "files": ".files",
 }
 
-__all__ = ["EXTENSIONS", "FORMATS", "ShardFormat", "ShardReader", "ShardWriter", "open_reader", "open_writer"]
+__all__ = [
+    "EXTENSIONS", "FORMATS", "ShardFormat", "ShardReader", "ShardWriter", "members", "open_reader", "open_writer",
+    "verify_shard",
+]  # fmt: skip
 
 
 class ShardReader(Protocol):
@@ -68,6 +76,21 @@ def open_reader(
         _check_whole_file(path, expected_sha256)
     reader: ShardReader = module.Reader(path, ShardIndex.open(index_path(path)) if index is None else index)
     return reader
+
+
+def members(format: ShardFormat, path: str) -> list[Member]:
+    """The files that belong to a shard at a local path beside its own file: those of plain files, none otherwise.
+
+    The shard's own file holds their hashes. Raises `ShardDamagedError` when it does not list files.
+    """
+    return list(_module(format).members(path)) if format == "files" else []
+
+
+def verify_shard(format: ShardFormat, path: str, sha256: str) -> None:
+    """Read all of a shard at a local path. Raises `ShardDamagedError` unless it is what its hash says."""
+    _check_whole_file(path, sha256)
+    for member in members(format, path):
+        _check_whole_file(os.path.join(os.path.dirname(path), member.name), member.sha256)
 
 
 def _check_whole_file(path: str, expected_sha256: str) -> None:

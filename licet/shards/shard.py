@@ -15,8 +15,10 @@ from licet.errors import UsageError
 from licet.records import PayloadFormat, Sample
 from licet.shards.index import IndexBuilder, ShardIndex, encode, fsync_folder, index_path
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
-_PAYLOAD_FORMATS = get_args(PayloadFormat)
+KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
+"""What a whole key looks like: a file name on every system, and no path."""
+
+PAYLOAD_FORMATS = get_args(PayloadFormat)
 
 
 class Place(NamedTuple):
@@ -55,15 +57,15 @@ class ShardWriter:
         self._abandoned = False
         self._index: ShardIndex | None = None
 
-    def add(self, sample: Sample) -> None:
-        """Append one sample.
+    def add(self, sample: Sample, encoded: bytes | None = None) -> None:
+        """Append one sample; `encoded` is `index.encode(sample)`, for who has it.
 
         Raises `UsageError` for a sample that no shard may hold (the shard stays usable), OSError when the disk is full
         or fails (the shard is abandoned).
         """
         self._require_open()
         self._check(sample)
-        encoded = encode(sample)
+        encoded = encode(sample) if encoded is None else encoded
         try:
             place = self._writer.append(sample, encoded)
         except BaseException:
@@ -101,14 +103,14 @@ class ShardWriter:
             raise ValueError(f"the writer of {self._path} is closed")
 
     def _check(self, sample: Sample) -> None:
-        if not _KEY.fullmatch(sample.key):
+        if not KEY.fullmatch(sample.key):
             raise UsageError(f"key {sample.key!r} cannot stand in a shard: use 1 to 90 letters, digits, '_' or '-'.")
         if sample.key in self._keys:
             raise UsageError(f"key {sample.key} was added twice to {self._path}: keys are unique.")
-        if sample.payload_format not in _PAYLOAD_FORMATS:
+        if sample.payload_format not in PAYLOAD_FORMATS:
             raise UsageError(
                 f"sample {sample.key} has payload format {sample.payload_format!r}: "
-                f"expected one of {', '.join(_PAYLOAD_FORMATS)}."
+                f"expected one of {', '.join(PAYLOAD_FORMATS)}."
             )
 
     def __enter__(self) -> ShardWriter:

@@ -1,6 +1,6 @@
 """WebDataset: a POSIX tar (ustar) in which the members of one sample follow each other.
 
-    <key>.jpg | .png | .webp     the image          <key>.txt     the text itself, when the payload is text
+    <key>.jpg | .png | .webp | .avif   the image    <key>.txt     the text itself, when the payload is text
     <key>.txt                    its caption
     <key>.json                   every other field of `Sample` (for text its caption too), under the field's own name
 

@@ -94,7 +94,7 @@ class Rows:
         manifest, format = self._parts[part].manifest, self._formats[part]
         file = entry.files[format]
         index = manifest.index(entry, format)
-        path = manifest.resolve(file.path)
+        path = manifest.shard(entry, format)
         return open_reader(format, path, index, file.sha256), self._parts[part].selection.positions(shard)
 
 

@@ -246,8 +246,8 @@ def kill_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spark(kill_file: Path) -> Iterator[object]:
-    """One session for all tests; its workers look at `kill_file`."""
+def spark(kill_file: Path, s3_environment: int) -> Iterator[object]:
+    """One session for all tests; its workers look at `kill_file`, and for S3 where `s3` serves."""
     from jobs.options import SparkOptions
     from jobs.session import spark_session
 

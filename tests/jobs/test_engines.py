@@ -1,4 +1,4 @@
-"""Both engines run real processes that raise and die; the work is a module that knows nothing of them."""
+"""All engines run real processes that raise and die; the work is a module that knows nothing of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from pyspark import cloudpickle
 
 from jobs.engines import Failure
 from jobs.engines.local import LocalEngine
+from jobs.engines.ray_engine import RayEngine
 from jobs.engines.spark import SparkEngine
 
 WORK = """
 import os, signal, time
 from pathlib import Path
+
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
 
 def work(unit):
     number, what, folder = unit
@@ -29,10 +34,16 @@ def work(unit):
     (Path(folder) / f"{number}.{attempt}").touch()
     if what == "die once" and attempt == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "slow at first" and attempt == 0:
+        time.sleep(20)
     if what == "raise once" and attempt == 0:
         raise OSError("not this time")
     if what == "raise always":
         raise ValueError("this unit is bad")
+    if what == "die always":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "odd error":
+        raise Odd("two", "arguments")
     if what == "slow":
         time.sleep(60)
     return {"number": number}
@@ -50,10 +61,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     del sys.modules["work_of_engines"]
 
 
-@pytest.fixture(params=["local", "spark"])
+@pytest.fixture(params=["local", "ray", "spark"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "local":
         return LocalEngine(processes=2, attempts=4)
+    if request.param == "ray":
+        pytest.importorskip("ray")
+        return RayEngine(processes=2, attempts=4)
     return SparkEngine(request.getfixturevalue("spark"), tmp_path / "reports")
 
 
@@ -62,9 +76,21 @@ def test_every_unit_reports_and_a_bad_one_is_named(engine: Any, work: ModuleType
     units = [(number, what, str(tmp_path)) for number, what in enumerate(asked)]
     done = list(engine.run(work.work, units))
     failures = [item for item in done if isinstance(item, Failure)]
-    assert {item["number"] for item in done if not isinstance(item, Failure)} == {0, 1, 2, 4, 5}
+    assert {item["number"] for item in done if not isinstance(item, Failure)} == {0, 1, 2, 4, 5}, failures
     assert [(failure.unit, failure.error) for failure in failures] == [(units[3], "ValueError: this unit is bad")]
     assert len(list(tmp_path.glob("3.*"))) == 4
+
+
+def test_a_unit_that_kills_its_process_fails_alone(engine: Any, work: ModuleType, tmp_path: Path) -> None:
+    """Nor does an error that cannot be unpickled hurt anybody else."""
+    asked = ["fine", "die always", "odd error", "fine", "fine"]
+    units = [(number, what, str(tmp_path)) for number, what in enumerate(asked)]
+    done = list(engine.run(work.work, units))
+    failures = {item.unit: item.error for item in done if isinstance(item, Failure)}
+    assert sorted(item["number"] for item in done if not isinstance(item, Failure)) == [0, 3, 4]
+    assert set(failures) == {units[1], units[2]}
+    assert "its process died" in failures[units[1]]
+    assert failures[units[2]] == "Odd: two"
 
 
 def test_no_units_is_no_work(engine: Any, work: ModuleType) -> None:

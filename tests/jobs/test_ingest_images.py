@@ -86,18 +86,18 @@ def test_a_refused_row_costs_no_request(ingested: Path, module_source: Any, modu
     assert (counted["requests"], counted["requests_for_denied_rows"]) == (len(module_web.log_of_ingest), 0)
 
 
-def test_row_ids_are_those_of_the_contract_and_plan_order_is_list_order(ingested: Path, module_source: Any) -> None:
+def test_row_ids_are_those_of_the_contract_and_ordinals_are_list_order(ingested: Path, module_source: Any) -> None:
     plan = sorted(table(ingested, "plan"), key=lambda row: row["ordinal"])
     assert [row["url"] for row in plan] == [row["url"] for row in module_source.rows]
     assert [row["row_id"] for row in plan] == [row_id_of("photos", row["url"], 0) for row in plan]
 
 
 def test_all_formats_hold_the_same_samples_in_plan_order(ingested: Path) -> None:
-    places = {row["row_id"]: row["ordinal"] for row in table(ingested, "plan")}
+    places = {row["row_id"]: (row["unit_index"], row["place"]) for row in table(ingested, "plan")}
     manifest = read_manifest(ingested / "manifest.json")
     verify_manifest(manifest)
     assert manifest.formats == FORMATS
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
     for entry in manifest.entries():
         first, *others = (open_reader(format, manifest.resolve(entry.files[format].path)) for format in FORMATS)
         samples = [first[position] for position in range(len(first))]

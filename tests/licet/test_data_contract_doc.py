@@ -31,14 +31,14 @@ def test_the_examples_read_the_same_payloads_from_all_formats(
             file.rename(tmp_path / file.name)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing `tfrecord` imports torch, which may warn
         for block in BLOCKS:
             assert len(block.splitlines()) <= 3
             exec(compile(block, "docs/data-contract.md", "exec"), names)
     payloads = [sample.payload for sample in samples]
-    for found in ("payloads", "tar_payloads", "lmdb_payloads", "parquet_payloads"):
+    for found in ("payloads", "tar_payloads", "lmdb_payloads", "parquet_payloads", "file_payloads"):
         assert names[found] == payloads
     assert (names["offset"], names["licence"]) == (0, samples[0].licence)
     assert names["root"]["totals"]["rows"] == sum(page["rows"][0].as_py() for page in names["pages"]) == 12

@@ -95,6 +95,16 @@ def test_all_of_binds_to_every_one() -> None:
     assert all_of([]) == "NOASSERTION"
 
 
+def test_all_of_takes_conjunctions_apart_so_that_nothing_stands_twice() -> None:
+    assert all_of(["MIT AND (mit AND CC0-1.0)", "MIT"]) == "CC0-1.0 AND MIT"
+    once = all_of(["MIT OR CC0-1.0", "CC-BY-4.0"])
+    assert all_of([once, "CC-BY-4.0", "MIT OR CC0-1.0"]) == once
+    assert all_of([once, "GPL-3.0-only WITH Classpath-exception-2.0 AND CC-BY-4.0"]) == (
+        "CC-BY-4.0 AND GPL-3.0-only WITH Classpath-exception-2.0 AND (MIT OR CC0-1.0)"
+    )
+    assert all_of(["", "NONE AND MIT"]) == "MIT AND NOASSERTION"
+
+
 def test_a_page_explains_spdx_licences_only() -> None:
     assert licence_page("CC-BY-4.0").endswith("/CC-BY-4.0.html")
     assert licence_page("GPL-2.0-or-later WITH Classpath-exception-2.0").endswith("/GPL-2.0-or-later.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 
 import pytest
 
@@ -141,6 +142,17 @@ def test_merging_keeps_the_first_whatever_the_licences_are_and_every_credit_once
         assert merged.licence == "CC-BY-SA-4.0 AND CC0-1.0 AND MIT"
         assert merged.creator == "Zoë"
         assert sorted(merged.attribution.split("; ")) == ["Zoë (CC BY-SA)", "Åsa"]
+
+
+def test_merging_what_was_merged_repeats_no_credit_and_no_licence() -> None:
+    def row(row_id: str, licence: str, name: str) -> dict[str, str]:
+        return {"row_id": row_id, "licence": licence, "creator": name, "attribution": f"{name} ({licence})"}
+
+    rows = [row("1", "MIT", "Zoë"), row("2", "CC-BY-4.0", "Åsa"), row("3", "MIT OR CC0-1.0", "Bo")]
+    at_once = merge_duplicates(rows)
+    halves = [asdict(merge_duplicates(rows[:2])), asdict(merge_duplicates(rows[1:]))]
+    assert merge_duplicates(halves) == at_once
+    assert at_once.creator == "Zoë; Åsa; Bo"
 
 
 @pytest.mark.parametrize("purpose", Purpose)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from licet.errors import ConfigError
-from licet.sources import load_source, load_sources
+from licet.sources import ALL_COLUMNS, OPT_OUT_PROTOCOLS, load_source, load_sources
 
 MINIMAL = """\
 id: photos
@@ -143,3 +143,18 @@ def test_two_sources_of_one_id_are_refused_with_both_files(tmp_path: Path) -> No
         load_sources([first, second])
     other = write(tmp_path, MINIMAL.replace("id: photos", "id: others"), "c.yaml")
     assert [source.id for source in load_sources([other, first])] == ["others", "photos"]
+
+
+def test_further_columns_are_named_or_all_of_them(tmp_path: Path) -> None:
+    assert load_source(write(tmp_path, MINIMAL)).extra_columns == []
+    assert load_source(write(tmp_path, MINIMAL + "extra_columns: all\n")).extra_columns == [ALL_COLUMNS]
+    assert load_source(write(tmp_path, MINIMAL + "extra_columns: [all, size]\n")).extra_columns == ["all", "size"]
+    with pytest.raises(ConfigError, match="line 6: expected a list of columns, or all, for 'extra_columns', found one"):
+        load_source(write(tmp_path, MINIMAL + "extra_columns: size\n"))
+
+
+def test_every_known_opt_out_binds_unless_the_source_says_less(tmp_path: Path) -> None:
+    assert load_source(write(tmp_path, MINIMAL)).opt_out_protocols == list(OPT_OUT_PROTOCOLS)
+    assert load_source(write(tmp_path, MINIMAL + "opt_out_protocols: []\n")).opt_out_protocols == []
+    with pytest.raises(ConfigError, match=r"line 6: expected protocols among robots\.txt, .*, found 'robots'"):
+        load_source(write(tmp_path, MINIMAL + "opt_out_protocols: [robots]\n"))
