@@ -39,7 +39,7 @@ def ingest_images(
     sources: list[str] | str,
     output: str,
     policy: PolicyOptions,
-    formats: list[ShardFormat] = list(FORMATS),  # noqa: B006 - read only; jsonargparse shows it as the default
+    formats: list[ShardFormat] = ["tfrecord", "lmdb", "webdataset", "parquet"],  # noqa: B006 - read only
     rows_per_unit: int = 1000,
     engine: EngineName = "spark",
     processes: int = 0,
@@ -64,7 +64,7 @@ def ingest_images(
         sources: YAML files that describe the sources (see configs/sources).
         output: Folder for `catalog/`, `shards/` and `ingest.json`; shared by all machines of a cluster.
         policy: What the data is for.
-        formats: Shard formats to write, each with the same samples.
+        formats: Shard formats to write, each with the same samples; `files` is a folder of images for other tools.
         rows_per_unit: Rows of a work unit, which is one shard in each format.
         engine: What runs the units: tasks of Spark, processes of this machine, or tasks of Ray.
         processes: Processes of the local engine, or cores of a Ray that starts here; 0 for one on each core.

@@ -169,7 +169,7 @@ def ingest(spark: SparkSession, job: Job, progress: Progress, summary: Summary) 
         with summary.timed("tables"):
             with catalog.materialised() as outcomes:
                 _count(catalog, outcomes, summary)
-            sweep(catalog)
+            sweep(catalog, job.unit_spec().target)
     if summary.failed_units:
         named = "; ".join(f"{unit_id}: {error}" for unit_id, error in list(summary.failed_units.items())[:5])
         raise LicetError(

@@ -16,6 +16,7 @@ from jobs.publish import main as publish
 from licet.manifest import read_manifest, verify_manifest
 
 COMMERCIAL = ["--policy.purpose", "commercial-training"]
+LOCAL = ["--fetch.allow_networks", "[127.0.0.0/8]"]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def published(module_source: Any, spark: Any, tmp_path_factory: pytest.TempPathF
     """An output with one format, published for commercial training."""
     output = tmp_path_factory.mktemp("published") / "out"
     flags = ["--sources", f"[{module_source.yaml}]", "--output", str(output), "--formats", "[parquet]"]
-    assert ingest([*flags, *COMMERCIAL, "--image.size_px", "64", "--fetch.retries", "0"]) == 0
+    assert ingest([*flags, *COMMERCIAL, "--image.size_px", "64", "--fetch.retries", "0", *LOCAL]) == 0
     assert publish(["--catalog", f"{output}/catalog", "--manifest", f"{output}/manifest.json", *COMMERCIAL]) == 0
     return output
 

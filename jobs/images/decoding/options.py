@@ -13,7 +13,7 @@ class DecoderOptions:
 
     processes: int = 1
     """Decoding processes of each task."""
-    memory_bytes: int = 1 << 30
+    memory_bytes: int = 2 << 30
     """Memory that one image may take, beyond what its process has at first."""
     cpu_s: float = 20.0
     """Processor time that one image may take."""

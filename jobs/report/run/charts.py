@@ -77,7 +77,9 @@ def over_time(
     ticks = nice_ticks(top or max((max(values) for values in series.values()), default=0.0))
     scale = HEIGHT / ticks[-1]
     lines = [_line(name, xs, step, [HEIGHT - v * scale for v in values]) for name, values in series.items()]
-    labels = [Tick(x, _moment(t, at_s[-1] - at_s[0]) if clock else _elapsed(t)) for x, t in _spread(xs, at_s, span * width_s)]
+    labels = [
+        Tick(x, _moment(t, at_s[-1] - at_s[0]) if clock else _elapsed(t)) for x, t in _spread(xs, at_s, span * width_s)
+    ]
     y_ticks = [Tick(HEIGHT - v * scale, show(v)) for v in ticks]
     return Chart(lines, labels, y_ticks, [b / span * WIDTH for b in breaks])
 

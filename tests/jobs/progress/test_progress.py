@@ -89,16 +89,16 @@ def test_before_the_first_report_nothing_is_promised() -> None:
     assert quality(found) == "no unit has reported yet"
 
 
-def test_a_million_reports_from_a_million_hosts_stay_small() -> None:
+def test_very_many_reports_from_very_many_hosts_stay_small() -> None:
     clock = Clock()
     tally = Tally(clock)
-    tally.begin(200_000, 200_000)
-    for number in range(200_000):
+    tally.begin(40_000, 40_000)
+    for number in range(40_000):
         clock.now += 0.5
         hosts = {f"h{number}.example": 1, "often.example": 1}
         tally.add({"planned": 1, "kept": 0, "reasons": {"timeout": 1}, "hosts": hosts})
     found = tally.figures()
-    assert found.rows_done == 200_000 and found.hosts["often.example"] == 200_000
+    assert found.rows_done == 40_000 and found.hosts["often.example"] == 40_000
     assert len(tally._hosts) <= 2000 and len(tally._points) <= 2000
     assert found.rate_now == pytest.approx(2, rel=0.1)
     assert len(json.dumps(found.__dict__)) < 4096
