@@ -205,7 +205,7 @@ def _tell_plan(catalog: Catalog, job: Job, progress: Progress, summary: Summary)
     figures["rows_per_s"] = round(figures["rows"] / max(figures["seconds"], 0.001), 1)
     write_durably(job.output / "plan.json", (json.dumps(figures, indent=2) + "\n").encode())
     progress.say(
-        "planned {rows:,} rows in {units:,} units, {hosts:,} hosts, {seconds} s ({rows_per_s:,} rows/s); "
+        "planned {rows:,} rows in {units:,} units, about {hosts:,} hosts, {seconds} s ({rows_per_s:,} rows/s); "
         "nothing is fetched in a dry run".format(**figures)
     )
 

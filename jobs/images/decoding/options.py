@@ -11,8 +11,8 @@ from licet.errors import UsageError
 class DecoderOptions:
     """The processes that decode: what a file may cost before its row is refused."""
 
-    processes: int = 1
-    """Decoding processes of each task."""
+    processes: int = 2
+    """Decoding processes of each task: with one, a core would rest while a task writes its shards."""
     memory_bytes: int = 2 << 30
     """Memory that one image may take, beyond what its process has at first."""
     cpu_s: float = 20.0
