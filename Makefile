@@ -17,7 +17,7 @@ $(VENV)/.installed: setup.cfg setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "licet needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "python cannot make a virtual environment: on Debian, type 'sudo apt-get install -y python3-venv'"; exit 2; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[spark,train,lmdb,demo,dev]' --constraint constraints.txt
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[spark,train,lmdb,ray,wandb,s3,demo,dev]' --constraint constraints.txt
 	@touch $@
 
 java:

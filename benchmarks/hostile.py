@@ -1,13 +1,14 @@
 """An ingest of a list in which one row in twenty means harm: every row's reason, every unit's end, who was led inwards.
 
-    python -m benchmarks.hostile                 2,000 rows, about two minutes
+    python -m benchmarks.hostile                 2,000 rows, about four minutes
     python -m benchmarks.hostile --rows 400
 
-Two measurements. `mixed`: about forty kinds of hostile rows (`benchmarks.hostile_site`) among good photos on shared
-hosts; all opt-out protocols are asked, address checks and decoder isolation are on. `drowned`: one unit of nothing but
-dripping rows, which its deadline has to end. Units are timed from outside, by their folders; memory is the sum over the
-command's process tree, ten times a second. Prints a line for each measurement and, last, a JSON object; exit code 1
-when a row, a unit or a connection is not as it should be.
+Three measurements. `mixed`: more than forty kinds of hostile rows (`benchmarks.hostile_site`) among good photos on
+shared hosts; all opt-out protocols are asked, address checks and decoder isolation are on. `drowned` and `repeated`:
+one unit of nothing but dripping rows, and one of a slow picture again and again, which their deadline has to end. Units
+are timed from outside, by their folders; memory is the sum over the command's process tree, ten times a second. Prints
+a line for each measurement and, last, a JSON object; exit code 1 when a row, a unit or a connection is not as it ought
+to be.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,10 @@ from jobs.layout import SHARDS
 _LOOK_S = 0.1
 _RUN_S = 900
 _MB = 1 << 20
-_SLACK_S = 5.0
-"""What a unit may take after its deadline to write what it has; and what a look from outside may miss."""
+UNIT_DEADLINE_S = 10.0
+"""Of the units that would take longer."""
+SLACK_S = 5.0
+"""What a unit may take after its deadline to end what is being decoded and write what it has."""
 _FETCH = {
     "timeout_s": 2, "connect_timeout_s": 2, "deadline_s": 5, "min_rate_window_s": 2, "retries": 1, "backoff_s": 0.1,
     "max_wait_s": 1, "max_bytes": 5_000_000, "host_failures": 0,
@@ -62,19 +65,20 @@ class Watch:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run both measurements and print them."""
+    """Run the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--share", type=float, default=0.05, help="of rows that are hostile")
-    parser.add_argument("--drowned-rows", type=int, default=200, help="of the unit that only drips; 0 leaves it out")
+    parser.add_argument("--unit-rows", type=int, default=200, help="of `drowned` and `repeated`; 0 leaves them out")
     parser.add_argument("--work", type=Path, help="where the output stays; otherwise it is removed")
     parser.add_argument("--json", type=Path, help="where the figures are written as well")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="licet-hostile-") as temporary:
         work = args.work or Path(temporary)
         figures = mixed(work / "mixed", args.rows, args.share)
-        if args.drowned_rows:
-            figures |= drowned(work / "drowned", args.drowned_rows)
+        for name, measure in ONE_UNIT.items():
+            if args.unit_rows:
+                figures |= measure(work / name, args.unit_rows)
     wrong = unexpected(figures)
     text = json.dumps(figures | {"wrong": wrong})
     if args.json:
@@ -105,7 +109,7 @@ def mixed(work: Path, n_rows: int, share: float) -> dict[str, Any]:
         right = sum(n for reason, n in ended.items() if reason in site.kinds[kind].ends)
         said = ", ".join(f"{n} {reason}" for reason, n in ended.items())
         say(f"{kind:<52} {right} of {sum(ended.values())} as expected: {said}")
-    figures = {
+    figures: dict[str, Any] = {
         "rows": len(site.rows),
         "hostile_rows": len(hostile),
         "kinds": len(table),
@@ -115,7 +119,7 @@ def mixed(work: Path, n_rows: int, share: float) -> dict[str, Any]:
         "good_rows_kept": sum(as_expected(row, found[row.url]) for row in good),
         "forbidden_connections": intrusions,
         "units": len(watch.unit_seconds),
-        "unit_deadline_s": deadline_s,
+        "longest_deadline_s": deadline_s,
         "longest_unit_s": round(watch.unit_seconds[-1], 1),
         "seconds": round(seconds, 1),
         "peak_mb": round(watch.peak_mb),
@@ -128,7 +132,7 @@ def mixed(work: Path, n_rows: int, share: float) -> dict[str, Any]:
     say("hostile rows with their reason: {hostile_rows_with_their_reason} of {hostile_rows}".format(**figures))
     say("good rows kept, with their own bytes: {good_rows_kept} of {good_rows}".format(**figures))
     say("connections to forbidden addresses: {forbidden_connections}".format(**figures))
-    say("longest of {units} units: {longest_unit_s} s, deadline {unit_deadline_s:g} s".format(**figures))
+    say("longest of {units} units: {longest_unit_s} s, deadline {longest_deadline_s:g} s".format(**figures))
     say(
         "peak memory of all processes: {peak_mb} MB, {peak_without_jvm_mb} MB without the JVM, "
         "{peak_processes} processes at most".format(**figures)
@@ -136,41 +140,50 @@ def mixed(work: Path, n_rows: int, share: float) -> dict[str, Any]:
     return figures
 
 
-def drowned(work: Path, n_rows: int) -> dict[str, Any]:
-    """A unit whose rows would take many times its deadline."""
-    deadline_s = 10.0
-    with HostileSite(0, 0) as site:
-        watch, _ = ingest(work, [site.url_of("drip", number) for number in range(n_rows)], n_rows, deadline_s)
-    ended = Counter(outcome["reason"] for outcome in outcomes(work))
-    figures = {
-        "drowned_rows": n_rows,
-        "drowned_deadline_s": deadline_s,
-        "drowned_unit_s": round(watch.unit_seconds[-1], 1),
-        "drowned_reasons": dict(ended),
-        "drowned_rows_with_their_reason": ended["too-slow"] + ended["unit-deadline"],
+def one_unit(work: Path, name: str, urls: Sequence[str], end: str) -> dict[str, Any]:
+    """A unit whose rows would take many times its deadline. Each of them may come to `end`, or wait in vain."""
+    watch, _ = ingest(work, urls, len(urls), UNIT_DEADLINE_S)
+    ended = Counter(end_of(outcome) for outcome in outcomes(work))
+    figures: dict[str, Any] = {
+        f"{name}_rows": len(urls),
+        f"{name}_rows_with_their_reason": ended[end] + ended["unit-deadline"],
+        f"{name}_deadline_s": UNIT_DEADLINE_S,
+        f"{name}_unit_s": round(watch.unit_seconds[-1], 1),
+        f"{name}_peak_without_jvm_mb": round(watch.peak_without_jvm_mb),
     }
-    say(
-        "a unit of {drowned_rows} dripping rows: {drowned_unit_s} s, deadline {drowned_deadline_s:g} s, "
-        "{drowned_reasons}".format(**figures)
-    )
+    figures[f"{name}_reasons"] = dict(ended)
+    said = ", ".join(f"{n} {reason}" for reason, n in ended.items())
+    say(f"{name}, a unit of {len(urls)} rows: {watch.unit_seconds[-1]:.1f} s, deadline {UNIT_DEADLINE_S:g} s; {said}")
     return figures
+
+
+def drowned(work: Path, n_rows: int) -> dict[str, Any]:
+    """Every row drips."""
+    with HostileSite(0, 0) as site:
+        return one_unit(work, "drowned", [site.url_of("drip", number) for number in range(n_rows)], "too-slow")
+
+
+def repeated(work: Path, n_rows: int) -> dict[str, Any]:
+    """Every row is the same picture, fetched once, that takes a second or two to decode."""
+    with HostileSite(0, 0) as site:
+        return one_unit(work, "repeated", [site.url_of("PNG of 9,000 x 9,000 in few bytes", 0)] * n_rows, KEPT)
 
 
 def unexpected(figures: dict[str, Any]) -> list[str]:
     """What is not as it should be."""
     due = {
-        "rows_with_one_state": figures["rows"],
-        "hostile_rows_with_their_reason": figures["hostile_rows"],
-        "good_rows_kept": figures["good_rows"],
-        "forbidden_connections": 0,
-        "drowned_rows_with_their_reason": figures.get("drowned_rows"),
+        "rows_with_one_state": "rows",
+        "hostile_rows_with_their_reason": "hostile_rows",
+        "good_rows_kept": "good_rows",
     }
-    wrong = [f"{name}: {figures.get(name)}, not {value}" for name, value in due.items() if figures.get(name) != value]
-    for prefix in ("longest", "drowned"):
-        spent = figures.get(f"{prefix}_unit_s", 0.0)
-        deadline_s = figures["unit_deadline_s" if prefix == "longest" else "drowned_deadline_s"] if spent else 0.0
-        if spent > deadline_s + _SLACK_S:
-            wrong.append(f"{prefix}_unit_s: {spent}, deadline {deadline_s:g}")
+    due |= {f"{name}_rows_with_their_reason": f"{name}_rows" for name in ONE_UNIT if f"{name}_rows" in figures}
+    wrong = [f"{n}: {figures[n]} of {figures[of]}" for n, of in due.items() if figures[n] != figures[of]]
+    if figures["forbidden_connections"]:
+        wrong.append(f"forbidden_connections: {figures['forbidden_connections']}")
+    for name in ("longest", *ONE_UNIT):
+        spent_s, deadline_s = figures.get(f"{name}_unit_s", 0.0), figures.get(f"{name}_deadline_s", 0.0)
+        if spent_s > deadline_s + SLACK_S:
+            wrong.append(f"{name}_unit_s: {spent_s}, deadline {deadline_s:g}")
     return wrong
 
 
@@ -196,7 +209,8 @@ def as_expected(row: Listed, ended: Sequence[dict[str, Any]]) -> bool:
 def outcomes(output: Path) -> list[dict[str, Any]]:
     """Rows of the catalog's outcomes."""
     columns = ["source_url", "state", "reason", "sha256"]
-    found: list[dict[str, Any]] = DeltaTable(str(output / "catalog" / "outcomes")).to_pyarrow_table(columns).to_pylist()
+    table = DeltaTable(str(output / "catalog" / "outcomes"))
+    found: list[dict[str, Any]] = table.to_pyarrow_table(columns=columns).to_pylist()
     return found
 
 
@@ -268,6 +282,9 @@ def _look_at_units(watch: Watch, shards: Path) -> None:
         times = watch.units.setdefault(folder.name, [now])
         if len(times) == 1 and any(folder.glob("*.outcomes.parquet")):
             times.append(now)
+
+
+ONE_UNIT: dict[str, Callable[[Path, int], dict[str, Any]]] = {"drowned": drowned, "repeated": repeated}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ slow all rows of its host by design (429) or deny them (robots.txt) has a host o
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -142,6 +143,7 @@ def avif(side_px: int, promised_px: int) -> bytes:
 _PHOTO = _photo()
 
 
+@functools.cache
 def _shared() -> dict[str, Kind]:
     """Kinds on hosts that have good photos too."""
     profile = b"licet\0\0" + zlib.compress(bytes(100_000_000), 9)
@@ -242,9 +244,9 @@ class HostileSite:
         self._resources.close()
 
     def url_of(self, kind: str, number: int) -> str:
-        """A URL of a kind, on the shared host that is its number's turn."""
+        """A URL of a kind, on a shared host."""
         hosts = [f"{address}:{self._ports['shared']}" for address in (*ADDRESSES, "localhost")]
-        host = hosts[number % len(hosts)]
+        host = hosts[(number + number // len(hosts)) % len(hosts)]  # each kind meets each host, whatever the share
         url = Kind.url if kind == GOOD else self.kinds[kind].url
         return url.format(host=host, path=_path(kind), n=number, **self._ports)
 
@@ -266,7 +268,7 @@ class HostileSite:
             "leading": lambda sock, path: _send(sock, moved(inwards)),
         }
         ports = {name: self._serve("127.0.0.1", 0, reply) for name, reply in apart.items()}
-        ports["silent"] = self._accept("127.0.0.1", 0, lambda sock: _hold(sock))
+        ports["silent"] = self._accept("127.0.0.1", 0, _hold)
         return ports | {"shared": port, "forbidden": forbidden, "closed": closed.getsockname()[1]}
 
     def _rows(self, n_rows: int, n_hostile: int) -> Iterator[Listed]:

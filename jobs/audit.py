@@ -25,7 +25,7 @@ log = logging.getLogger("licet.audit")
 
 def audit(
     catalog: str,
-    manifest: Path,
+    manifest: str,
     output: Path,
     max_listed_rows: int = 5000,
     max_thumbnails: int = 200,
@@ -38,7 +38,7 @@ def audit(
 
     Args:
         catalog: Catalog folder that `licet ingest-images` wrote.
-        manifest: Manifest that `licet publish` wrote.
+        manifest: Manifest that `licet publish` wrote, a path or a URL.
         output: Folder for the report; files in it are replaced.
         max_listed_rows: Rows listed on the page and in audit.json; the .jsonl files hold all.
         max_thumbnails: Kept samples shown on the page.

@@ -65,7 +65,7 @@ def ingest_images(
         output: Folder for `catalog/`, `shards/` and `ingest.json`; shared by all machines of a cluster.
         policy: What the data is for.
         formats: Shard formats to write, each with the same samples; `files` is a folder of images for other tools.
-        rows_per_unit: Rows of a work unit, which is one shard in each format.
+        rows_per_unit: About so many rows are a work unit, and one shard in each format unless `shards` says less.
         engine: What runs the units: tasks of Spark, processes of this machine, or tasks of Ray.
         processes: Processes of the local engine, or cores of a Ray that starts here; 0 for one on each core.
         plan: `frozen` goes on with the plan in the output; `extend` adds the rows that are new in the lists; `new` also
@@ -84,7 +84,8 @@ def ingest_images(
         progress: What is shown of the run, while it runs and at its end.
         ray: The Ray that the engine `ray` uses.
     """
-    from jobs.images.ingest import Job, Summary, ingest, title_of, write_summary
+    from jobs.images.ingest import Summary, ingest, write_summary
+    from jobs.images.job import Job, title_of
     from jobs.images.lists.find import find_lists
     from jobs.progress.live import LiveProgress
     from jobs.progress.summary import summary_table
@@ -96,6 +97,9 @@ def ingest_images(
         raise UsageError("ingest-images needs at least one source, one format and one row in a unit.")
     policy.policy()  # a rule that does not exist is told now
     loaded = dict(zip(paths, load_sources(paths), strict=True))
+    for path, source in loaded.items():
+        if source.kind not in ("images", "captions"):
+            raise UsageError(f"{path}: ingest-images reads sources of kind images, found {source.kind}.")
     job = Job(
         sources=list(loaded.values()),
         lists=find_lists(loaded),

@@ -12,6 +12,7 @@ DedupMode = Literal["none", "exact", "near"]
 REASONS = {
     "duplicate": "an earlier row has the same bytes",
     "near-duplicate": "an earlier row looks the same",
+    "opted-out-copy": "a copy of it, at another URL, asks not to be used",
 }
 """Reasons of rows that a deduplication drops."""
 

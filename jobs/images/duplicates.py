@@ -41,6 +41,8 @@ _WORK = "shards/_dedup"
 
 EXACT = DedupOptions()
 
+_COMPARED = "state = 'kept' or (stage = 'rights' and sha256 != '')"
+"""What was fetched and then refused for an opt-out is compared too: its copies are not to be used either."""
 _ORDINAL_BITS = 40
 _ROWS_PER_FILE = 20_000
 """Outcomes of one file, more only where one cluster has more."""
@@ -59,8 +61,8 @@ def reject_duplicates(
     work = catalog.output / _WORK
     shutil.rmtree(work, ignore_errors=True)  # what a killed driver left
     try:
-        kept = catalog.current_outcomes().where("state = 'kept'").withColumn("place", _place())
-        clusters = _exact(kept) if options.mode == "exact" else _near(kept, options.near_distance, work)
+        compared = catalog.current_outcomes().where(_COMPARED).withColumn("place", _place())
+        clusters = _exact(compared) if options.mode == "exact" else _near(compared, options.near_distance, work)
         ordered = clusters.repartition("root").sortWithinPartitions("root", "place")
         merge = partial(_merge_partition, target or Target(str(catalog.output)), catalog.next_generation(), policy)
         reports = [json.loads(row.report) for row in ordered.mapInArrow(merge, "report string").collect()]
@@ -76,19 +78,19 @@ def _place() -> Column:
     return F.shiftleft(F.col("plan_generation").cast("bigint"), _ORDINAL_BITS) + F.col("ordinal")
 
 
-def _exact(kept: DataFrame) -> DataFrame:
+def _exact(rows: DataFrame) -> DataFrame:
     """The rows of all clusters of equal bytes; `root` is the place of a cluster's first."""
-    groups = kept.groupBy("sha256").agg(F.min("place").alias("root"), F.count("*").alias("copies"))
-    return kept.join(groups.where("copies > 1").drop("copies"), "sha256")
+    groups = rows.groupBy("sha256").agg(F.min("place").alias("root"), F.count("*").alias("copies"))
+    return rows.join(groups.where("copies > 1").drop("copies"), "sha256")
 
 
-def _near(kept: DataFrame, distance: int, work: Path) -> DataFrame:
+def _near(compared: DataFrame, distance: int, work: Path) -> DataFrame:
     """The rows of all clusters of equal bytes, equal hashes and near hashes; `root` as above."""
     keep = partial(keep_rows, work)
     hashed = F.when(has_detail(F.col("phash")), hash_of(F.col("phash")))
-    rows = keep(kept.select(F.col("place").alias("id"), "sha256", hashed.alias("hash")), "rows")
+    rows = keep(compared.select(F.col("place").alias("id"), "sha256", hashed.alias("hash")), "rows")
     roots = near_roots(rows, distance, keep)
-    return kept.join(roots, kept["place"] == roots["id"]).drop("id")
+    return compared.join(roots, compared["place"] == roots["id"]).drop("id")
 
 
 def near_roots(rows: DataFrame, distance: int, keep: Callable[[DataFrame, str], DataFrame]) -> DataFrame:
@@ -152,13 +154,18 @@ def _written(target: Target, generation: int, outcomes: list[dict[str, Any]]) ->
 
 
 def merged_outcomes(cluster: list[dict[str, Any]], generation: int, policy: Policy) -> list[dict[str, Any]]:
-    """Outcomes of a later generation for a cluster in plan order. `unit_id` stays that of the shard with the payload.
+    """Outcomes of a later generation for the kept rows of a cluster in plan order; none when it has no kept row.
 
-    Should the policy not let the united licence in, the whole cluster is rejected.
+    `unit_id` stays that of the shard with the payload. Should one member have been refused for an opt-out, or the
+    policy not let the united licence in, the whole cluster is rejected.
     """
-    first, *others = cluster
-    merged = merge_duplicates(cluster)
     changed = {"generation": generation, "at": datetime.datetime.now(datetime.timezone.utc)}
+    kept = [row for row in cluster if row["state"] == "kept"]
+    opted_out = [row for row in cluster if row["state"] != "kept"]
+    if opted_out or not kept:
+        return [_named(row | changed | _bound(opted_out[0])) for row in kept]
+    first, *others = kept
+    merged = merge_duplicates(kept)
     united = {"licence": merged.licence, "attribution": merged.attribution, "creator": merged.creator}
     decision = policy.decide(merged.licence, credited=bool(merged.creator or merged.attribution))
     if decision.allowed:
@@ -166,10 +173,23 @@ def merged_outcomes(cluster: list[dict[str, Any]], generation: int, policy: Poli
     else:
         refused = {"state": "rejected", "stage": "deduplicate", "reason": "denied", "rule": decision.rule}
         outcome = first | united | changed | refused | {"detail": f"{decision.reason} ({merged.licence})"}
-    return [
-        {name: row[name] for name in OUTCOME_SCHEMA.names}
-        for row in (outcome, *[other | changed | _dropped(other, first) for other in others])
-    ]
+    return [_named(row) for row in (outcome, *[other | changed | _dropped(other, first) for other in others])]
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in OUTCOME_SCHEMA.names}
+
+
+def _bound(opted_out: dict[str, Any]) -> dict[str, Any]:
+    """What an outcome says of a row whose copy elsewhere asks not to be used."""
+    return {
+        "state": "rejected",
+        "stage": "deduplicate",
+        "reason": "opted-out-copy",
+        "rule": "",
+        "detail": f"{opted_out['reason']}: {opted_out['source_url']}"[:300],
+        "duplicate_of": opted_out["row_id"],
+    }
 
 
 def _dropped(row: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:

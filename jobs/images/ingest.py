@@ -25,13 +25,10 @@ from jobs.engines import Engine, Failure
 from jobs.engines.local import LocalEngine
 from jobs.engines.ray_engine import RayEngine
 from jobs.engines.spark import SparkEngine
-from jobs.images.decoding.options import DecoderOptions
-from jobs.images.dedup_options import DedupOptions
 from jobs.images.duplicates import reject_duplicates
-from jobs.images.lists.find import Lists
+from jobs.images.job import Job
 from jobs.images.lists.read import read_sources
 from jobs.images.lists.scan import scan_lists
-from jobs.images.options import ImageOptions
 from jobs.images.plan import (
     figures_of,
     freeze_plan,
@@ -42,17 +39,10 @@ from jobs.images.plan import (
     work_units,
 )
 from jobs.images.records import WorkUnit
-from jobs.images.shards_out import ShardLimits
-from jobs.images.unit import UnitSpec, run_unit
+from jobs.images.unit import run_unit
 from jobs.layout import CATALOG, REPORTS
-from jobs.options import EngineName, PlanMode, PolicyOptions, RayOptions, Retry
-from jobs.rights.options import RightsOptions
-from jobs.target import Target
-from jobs.web.options import FetchOptions
 from licet.errors import LicetError
 from licet.manifest import write_durably
-from licet.shards import ShardFormat
-from licet.sources import Source
 
 
 class Progress(Protocol):
@@ -102,48 +92,6 @@ class Summary:
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 3)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is asked of one ingest."""
-
-    sources: Sequence[Source]
-    lists: Lists
-    output: Path
-    policy: PolicyOptions
-    fetch: FetchOptions
-    image: ImageOptions
-    formats: tuple[ShardFormat, ...]
-    rows_per_unit: int
-    engine: EngineName
-    processes: int
-    """Of the local engine, and cores of a Ray that starts here."""
-    ray: RayOptions
-    plan: PlanMode
-    retry: Retry
-    dry_run: bool
-    shards_url: str
-    limits: ShardLimits
-    unit_deadline_s: float
-    rights: RightsOptions
-    decoder: DecoderOptions
-    dedup: DedupOptions
-
-    def unit_spec(self) -> UnitSpec:
-        """What is done to every unit."""
-        return UnitSpec(
-            target=Target(str(self.output), self.shards_url),
-            formats=self.formats,
-            policy=self.policy.policy(),
-            protocols={source.id: tuple(source.opt_out_protocols) for source in self.sources},
-            fetch=self.fetch,
-            rights=self.rights,
-            decoder=self.decoder,
-            image=self.image,
-            limits=self.limits,
-            deadline_s=self.unit_deadline_s,
-        )
-
-
 def ingest(spark: SparkSession, job: Job, progress: Progress, summary: Summary) -> None:
     """Run a job to its end and fill the summary.
 
@@ -181,9 +129,7 @@ def ingest(spark: SparkSession, job: Job, progress: Progress, summary: Summary) 
 def _plan(catalog: Catalog, job: Job, progress: Progress) -> None:
     """Freeze a plan, or find the frozen one."""
     scan = scan_lists(catalog.spark, job.lists)
-    asked = plan_options(
-        job.sources, scan.digests, job.policy, job.fetch, job.image, job.limits, job.formats, job.rows_per_unit
-    )
+    asked = plan_options(job, scan.digests)
     stored = catalog.plan_options() if catalog.exists() else None
     if stored is not None and job.plan == "frozen":
         require_same(stored, asked)
@@ -245,20 +191,6 @@ def _count(catalog: Catalog, outcomes: DataFrame, summary: Summary) -> None:
     summary.rows_in = catalog.planned_rows()
     summary.pending = summary.rows_in - summary.kept - sum(summary.rejected.values())
     summary.requests, summary.requests_for_denied_rows = catalog.requests()
-
-
-def title_of(job: Job) -> dict[str, str]:
-    """What a report says of a job itself."""
-    image = job.image
-    return {
-        "output": str(job.output),
-        "sources": ", ".join(source.id for source in job.sources),
-        "purpose": job.policy.purpose,
-        "engine": job.engine,
-        "formats": ", ".join(job.formats),
-        "rows_per_unit": f"{job.rows_per_unit:,}",
-        "images": f"{image.size_px} px, {image.resize}, {image.format}",
-    }
 
 
 def write_summary(path: Path, summary: Summary) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ _EMPTY: dict[str, Any] = {
     field.name: False if pa.types.is_boolean(field.type) else 0 if pa.types.is_integer(field.type) else ""
     for field in OUTCOME_SCHEMA
 }
+
+_SAMPLE_NAMES = [field.name for field in fields(Sample) if field.name in OUTCOME_SCHEMA.names]
+_REJECTED_NAMES = [field.name for field in fields(Rejected) if field.name in OUTCOME_SCHEMA.names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Ended:
     """Sent for this row: for its site's files too, where it was the first to ask."""
     n_bytes: int = 0
     fetch_ms: int = 0
+    sha256: str = ""
+    """Of the bytes, where they came and were then refused for what was said of them: copies are found by it."""
 
 
 def outcome(row: Mapping[str, Any], ended: Ended, unit_id: str, generation: int) -> dict[str, Any]:
@@ -47,9 +52,8 @@ def outcome(row: Mapping[str, Any], ended: Ended, unit_id: str, generation: int)
     place = {"row_id": row["row_id"], "generation": generation, "unit_id": unit_id, "at": ended.at}
     cost = {"http_status": ended.http_status, "requests": ended.requests, "n_bytes": ended.n_bytes}
     said = {"rights": json.dumps(ended.said, sort_keys=True), "fetch_ms": ended.fetch_ms}
-    known = {"exif": "{}"} | {
-        name: value for name, value in asdict(ended.result).items() if name in OUTCOME_SCHEMA.names
-    }
+    names = _SAMPLE_NAMES if isinstance(ended.result, Sample) else _REJECTED_NAMES
+    known = {"exif": "{}", "sha256": ended.sha256} | {name: getattr(ended.result, name) for name in names}
     state = "rejected"
     if isinstance(ended.result, Sample):
         state, known["rule"] = "kept", ended.result.decision

@@ -26,13 +26,11 @@ from pyspark.sql.window import Window
 
 from jobs.catalog import Catalog, CommitRow
 from jobs.faults import write_point
+from jobs.images.job import Job
 from jobs.images.lists.read import Rows
 from jobs.images.lists.record import DERIVED_FIELDS, RECORD_FIELDS
-from jobs.images.options import ImageOptions
 from jobs.images.records import WorkUnit
-from jobs.images.shards_out import ShardLimits
-from jobs.options import PolicyOptions
-from jobs.web.options import SPEED, FetchOptions
+from jobs.web.options import SPEED
 from licet.errors import MismatchError, UsageError
 from licet.sources import Source
 
@@ -49,31 +47,24 @@ PLANNED = (
 """Columns of the plan table. `place` is a row's number in its unit, `ordinal` its number in the lists."""
 
 
-def plan_options(
-    sources: Sequence[Source],
-    digests: Mapping[str, Sequence[str]],
-    policy: PolicyOptions,
-    fetch: FetchOptions,
-    image: ImageOptions,
-    limits: ShardLimits,
-    formats: Sequence[str],
-    rows_per_unit: int,
-) -> dict[str, Any]:
+def plan_options(job: Job, digests: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Everything that the outcome depends on, as JSON: what a frozen plan is compared with.
 
     A source's location is not in it (folders move), nor is what only changes speed.
     """
-    described = {s.id: {**asdict(s), "lists": list(digests[s.id])} for s in sources}
+    described = {s.id: {**asdict(s), "lists": list(digests[s.id])} for s in job.sources}
     for source in described.values():
         del source["location"]
     return {
         "sources": described,
-        "policy": asdict(policy) | {"rules": policy.policy().hash},
-        "fetch": {k: v for k, v in asdict(fetch).items() if k not in SPEED},
-        "image": asdict(image),
-        "shards": asdict(limits),
-        "formats": sorted(formats),
-        "rows_per_unit": rows_per_unit,
+        "policy": asdict(job.policy) | {"rules": job.policy.policy().hash},
+        "fetch": {k: v for k, v in asdict(job.fetch).items() if k not in SPEED},
+        "image": asdict(job.image),
+        "shards": asdict(job.limits),
+        "rights": {"agent": job.rights.agent},
+        "decoder": {k: v for k, v in asdict(job.decoder).items() if k != "processes"},
+        "formats": sorted(job.formats),
+        "rows_per_unit": job.rows_per_unit,
     }
 
 
@@ -195,9 +186,13 @@ def rows_to_plan(catalog: Catalog, rows: DataFrame, options: Mapping[str, Any]) 
     if "policy" in changed:
         concerned = concerned | (stage == "policy")
     if "fetch" in changed:
-        concerned = concerned | (stage == "fetch")
+        concerned = concerned | stage.isin("rights", "fetch")
+    if "rights" in changed:
+        concerned = concerned | ~stage.isin("read", "policy")
+    if "decoder" in changed:
+        concerned = concerned | (stage == "decode")
     if changed & {"image", "shards", "formats"}:
-        concerned = concerned | ~stage.isin("read", "policy", "fetch")
+        concerned = concerned | ~stage.isin("read", "policy", "rights", "fetch")
     if asked_otherwise := _other_protocols(stored, options):
         concerned = concerned | (F.col("now.source_id").isin(asked_otherwise) & ~stage.isin("read", "policy"))
     latest = catalog.current_plan().withColumn("digest", _digest()).select("row_id", "digest")

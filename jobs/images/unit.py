@@ -18,7 +18,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -181,6 +181,8 @@ class Walk:
         before = self.rights.before(record.url, protocols, self.give_up_at)
         if not before.allowed:
             return _refusal(record, before, before.said, Answer(), before.requests)
+        if "robots.txt" in protocols and (interval_s := self.rights.crawl_delay_s(record.url)):
+            self.client.slow_down(record.url, interval_s)
         hops = self.rights.hops(protocols, self.give_up_at)
         answer = self.client.get(record.url, give_up_at=self.give_up_at, before_hop=hops)
         requests = before.requests + hops.requests + answer.requests
@@ -199,16 +201,7 @@ class Walk:
     def _refused(self, record: SourceRecord, fetched: Ended) -> Ended:
         """What stopped the fetch stops every row of it."""
         assert isinstance(fetched.result, Rejected)
-        values = asdict(fetched.result) | {"row_id": record.row_id}
-        return Ended(
-            Rejected(**values),
-            _now(),
-            fetched.said,
-            fetched.http_status,
-            fetched.requests,
-            fetched.n_bytes,
-            fetched.fetch_ms,
-        )
+        return replace(fetched, result=replace(fetched.result, row_id=record.row_id), at=_now())
 
     def _keep(self, record: SourceRecord, admitted: tuple[str, str], fetched: _Fetched) -> Ended:
         """One row's own hash and picture, of bytes that it may share with others."""
@@ -294,12 +287,13 @@ def _ended(result: Sample | Rejected, said: Mapping[str, Any], answer: Answer, r
 
 def _at_no_cost(end: Ended) -> Ended:
     """A row that another row's fetch served has cost nothing itself."""
-    return Ended(end.result, end.at, end.said, end.http_status)
+    return replace(end, requests=0, n_bytes=0, fetch_ms=0)
 
 
 def _refusal(record: SourceRecord, no: Finding, said: Mapping[str, Any], answer: Answer, requests: int) -> Ended:
     rejected = Rejected(record.row_id, "rights", no.reason, detail=no.detail, transient=no.transient)
-    return _ended(rejected, said, answer, requests)
+    ended = _ended(rejected, said, answer, requests)
+    return replace(ended, sha256=answer.sha256) if answer.data else ended
 
 
 def _unusable(record: SourceRecord, made: Mapping[str, str]) -> Rejected:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from licet.errors import UsageError
+from licet.sources import OPT_OUT_PROTOCOLS
 
-PROTOCOLS = ("robots.txt", "ai.txt", "tdmrep", "x-robots-tag", "aipref", "iptc-plus", "c2pa")
+PROTOCOLS = OPT_OUT_PROTOCOLS
 """Every name that a source's `opt_out_protocols` may list. An empty list there: nothing is asked, nothing requested."""
 
 DAY_S = 86_400.0

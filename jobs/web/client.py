@@ -104,6 +104,10 @@ class Client:
         """Close the connections that are kept alive."""
         self._session.close()
 
+    def slow_down(self, url: str, interval_s: float) -> None:
+        """Ask a URL's host no more often than once in so many seconds, as its site wishes. Raises `WebError`."""
+        self._hosts.of(target_of(url).host_name).slow_down(interval_s)
+
     def get(
         self,
         url: str,

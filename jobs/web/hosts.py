@@ -73,6 +73,14 @@ class Host:
         with self._turn:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
+    def slow_down(self, interval_s: float) -> None:
+        """Let in one request in so many seconds from now on, unless the limit is stricter already."""
+        with self._turn:
+            slower = 1 / interval_s
+            if not self._requests_per_s or slower < self._requests_per_s:
+                self._requests_per_s, self._most_tokens, self._counted_at = slower, 1.0, time.monotonic()
+                self._tokens = min(self._tokens, 1.0)
+
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost by forgetting the host."""

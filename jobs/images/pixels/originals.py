@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-
-from PIL import ImageCms
-
 from jobs.images.decoding import Header
+from jobs.images.decoding.icc import is_srgb
 from jobs.images.options import ImageFormat
 from jobs.images.pixels.exif import has_gps
 
@@ -27,19 +24,10 @@ def may_be_kept(data: bytes, header: Header, image_format: ImageFormat, keep_gps
         and header.bits <= 8
         and header.channels in (1, 3)
         and not header.has_alpha
-        and (not header.icc or _is_srgb(header.icc))
+        and (not header.icc or is_srgb(header.icc))
         and (keep_gps or not _says_where(data, header))
         and not _holds_more(data, header.kind)
     )
-
-
-def _is_srgb(profile: bytes) -> bool:
-    """By its name, as the common makers of profiles write it."""
-    try:
-        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    except (ImageCms.PyCMSError, OSError):
-        return False
-    return "srgb" in name.lower()
 
 
 def _says_where(data: bytes, header: Header) -> bool:

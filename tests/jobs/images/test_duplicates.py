@@ -217,6 +217,24 @@ def test_a_united_licence_that_the_policy_refuses_takes_the_whole_cluster_out(sp
     assert (found["nc"].reason, found["nc"].duplicate_of) == ("near-duplicate", "free")
 
 
+@pytest.mark.parametrize("mode", ["exact", "near"])
+def test_a_copy_of_what_was_opted_out_is_not_kept(spark: Any, tmp_path: Path, mode: Any) -> None:
+    output = Output(spark, tmp_path)
+    refused = {"state": "rejected", "stage": "rights", "reason": "x-robots-tag", "phash": ""}
+    rows = [
+        row("elsewhere", "s1", PICTURE),
+        row("opted-out", "s1", 0) | refused,
+        row("unlike", "s2", ~PICTURE & 2**64 - 1),
+    ]
+    output.run(rows, 1)
+    assert reject_duplicates(output.catalog, RESEARCH, DedupOptions(mode)) == 1
+    found = output.outcomes()
+    assert (found["elsewhere"].reason, found["elsewhere"].duplicate_of) == ("opted-out-copy", "opted-out")
+    assert found["elsewhere"].detail == "x-robots-tag: http://x/opted-out"
+    assert (found["opted-out"].reason, found["unlike"].state) == ("x-robots-tag", "kept")
+    assert reject_duplicates(output.catalog, RESEARCH, DedupOptions(mode)) == 0
+
+
 def test_a_photo_saved_again_smaller_is_near_and_another_photo_is_not() -> None:
     """The default distance, on real photos."""
     chelsea = Image.fromarray(photos.chelsea())

@@ -193,6 +193,15 @@ def test_what_stops_the_fetch_stops_every_row_of_it(tmp_path: Path, web: Any) ->
     assert {outcome["reason"] for outcome in done.outcomes} <= REASONS.keys()
 
 
+def test_a_forbidden_address_is_refused_by_its_own_name(tmp_path: Path, web: Any) -> None:
+    port = urlsplit(web.url).port
+    rows = [{"url": f"http://{host}:{port}/chelsea.jpg"} for host in ("127.0.0.2", "2130706434", "[::ffff:127.0.0.2]")]
+    done = run(tmp_path, rows)
+    assert done.ends == ["fetch: address-refused"] * 3
+    assert not any(outcome["transient"] or outcome["requests"] for outcome in done.outcomes)
+    assert web.connections == 0
+
+
 def test_after_its_deadline_a_unit_ends_and_its_rows_may_be_tried_again(tmp_path: Path, web: Any) -> None:
     paths = ["/chelsea.jpg", "/chelsea.jpg", "/coffee.jpg", "/moon.jpg"]
     done = run(tmp_path, [{"url": web.url + path} for path in paths], deadline_s=0.0)

@@ -22,6 +22,17 @@ def reason_of(host: Host, until: float = 0.0) -> str:
     return caught.value.reason
 
 
+def test_a_site_that_wants_to_be_asked_slowly_is_whatever_the_limit() -> None:
+    for limit in (0, 100):
+        slow = host(requests_per_s=limit)
+        slow.slow_down(3600)
+        slow.enter(0.0)
+        slow.leave(True)
+        assert reason_of(slow) == "unit-deadline"
+        slow.slow_down(0.001)  # a later, looser wish changes nothing
+        assert reason_of(slow) == "unit-deadline"
+
+
 def test_a_host_serves_no_more_at_once_than_its_limit(kit: Any) -> None:
     active, most, lock = [0], [0], threading.Lock()
 
