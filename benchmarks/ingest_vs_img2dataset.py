@@ -115,9 +115,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _both(
-    setup: Setup, peer: Path, host: PhotoHost, n: int, name: str, repeat: int
-) -> tuple[Measured, Measured]:
+def _both(setup: Setup, peer: Path, host: PhotoHost, n: int, name: str, repeat: int) -> tuple[Measured, Measured]:
     """Both sides by turns, `repeat` times; of each the run with the median steady rate."""
     ours, theirs = [], []
     for turn in range(repeat):

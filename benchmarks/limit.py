@@ -1,6 +1,6 @@
 """What licet's own functions reach in plain processes: fetch, hash, decode, resize, encode. No Spark, catalog, shards.
 
-    plain_rate(host, n, processes, threads, size_px, quality) -> images a second, steady
+rate = plain_rate(host, n, processes, threads, size_px, quality)          images a second, steady
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ def plain_rate(host: PhotoHost, n: int, processes: int, threads: int, size_px: i
 
 def _share(urls: list[str], threads: int, size_px: int, quality: int) -> int:
     """Work off one process's URLs; how many came to an encoded image."""
-    options = FetchOptions(
-        threads=threads, allow_networks=["127.0.0.0/8"], host_connections=0, host_requests_per_s=0
-    )
+    options = FetchOptions(threads=threads, allow_networks=["127.0.0.0/8"], host_connections=0, host_requests_per_s=0)
     image = ImageOptions(size_px=size_px, quality=quality)
 
     def work(url: str) -> bool:
