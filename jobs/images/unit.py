@@ -72,7 +72,7 @@ class UnitSpec:
     image: ImageOptions = field(default_factory=ImageOptions)
     limits: ShardLimits = field(default_factory=ShardLimits)
     deadline_s: float = 3600.0
-    """Rows that are not fetched by then are rejected, and may be tried again."""
+    """Rows that are not fetched and being decoded by then are rejected, and may be tried again."""
 
 
 def run_unit(unit: WorkUnit, spec: UnitSpec) -> dict[str, Any]:
@@ -178,7 +178,11 @@ class Walk:
 
     def _fetch(self, record: SourceRecord, protocols: Sequence[str]) -> _Fetched | Ended:
         """The bytes, when the site leaves us free to ask and what comes leaves us free to use it."""
+        if (no := self.client.refusal(record.url, self.give_up_at)) is not None:
+            return _unanswered(record, no, {}, 0)
         before = self.rights.before(record.url, protocols, self.give_up_at)
+        if not before.allowed and before.transient and time.monotonic() >= self.give_up_at:
+            return _late(record, before.said, Answer(), before.requests)
         if not before.allowed:
             return _refusal(record, before, before.said, Answer(), before.requests)
         if "robots.txt" in protocols and (interval_s := self.rights.crawl_delay_s(record.url)):
@@ -189,9 +193,7 @@ class Walk:
         if answer.reason and answer.reason == hops.last.reason:
             return _refusal(record, hops.last, unite(before.said, hops.last.said), answer, requests)
         if answer.reason:
-            transient = answer.transient
-            rejected = Rejected(record.row_id, "fetch", answer.reason, detail=answer.detail, transient=transient)
-            return _ended(rejected, before.said, answer, requests)
+            return _unanswered(record, answer, before.said, requests)
         after = self.rights.after(answer.url, answer.headers, answer.data, protocols)
         said = unite(before.said, after.said)
         if not after.allowed:
@@ -212,6 +214,8 @@ class Walk:
             transient = error.reason in TRANSIENT
             rejected = Rejected(record.row_id, "fetch", error.reason, detail=error.detail, transient=transient)
             return _ended(rejected, fetched.said, answer, fetched.requests)
+        if time.monotonic() >= self.give_up_at:
+            return _late(record, fetched.said, answer, fetched.requests)
         made = self.decoders.run(answer.data, {"boxes": record.boxes})
         if isinstance(made, Crash):
             made = {"reason": made.reason, "detail": made.detail}
@@ -283,6 +287,17 @@ def local_path(uri: str) -> str:
 
 def _ended(result: Sample | Rejected, said: Mapping[str, Any], answer: Answer, requests: int) -> Ended:
     return Ended(result, _now(), said, answer.status, requests, answer.n_bytes, round(1000 * answer.seconds))
+
+
+def _unanswered(record: SourceRecord, answer: Answer, said: Mapping[str, Any], requests: int) -> Ended:
+    rejected = Rejected(record.row_id, "fetch", answer.reason, detail=answer.detail, transient=answer.transient)
+    return _ended(rejected, said, answer, requests)
+
+
+def _late(record: SourceRecord, said: Mapping[str, Any], answer: Answer, requests: int) -> Ended:
+    """The unit's time was over before the row was whole, which says nothing about its site or its picture."""
+    rejected = Rejected(record.row_id, "fetch", "unit-deadline", detail="during its turn", transient=True)
+    return _ended(rejected, said, answer, requests)
 
 
 def _at_no_cost(end: Ended) -> Ended:

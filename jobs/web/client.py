@@ -45,15 +45,15 @@ BeforeHop = Callable[[str], "str | None"]
 class _Ask:
     """One call of `get`: what was asked, and what it has cost so far."""
 
-    headers: dict[str, str]
-    max_bytes: int
-    max_redirects: int
-    give_up_at: float
-    before_hop: BeforeHop | None
-    ends_at: float
-    """When the attempt's transfer has taken its longest time; what is not the server's time puts it off."""
     url: str
     """The last that was asked for."""
+    give_up_at: float
+    headers: dict[str, str] = field(default_factory=dict)
+    max_bytes: int = 0
+    max_redirects: int = 0
+    before_hop: BeforeHop | None = None
+    ends_at: float = 0.0
+    """When the attempt's transfer has taken its longest time; what is not the server's time puts it off."""
     hops: list[str] = field(default_factory=list)
     status: int = 0
     answer_headers: Headers = field(default_factory=Headers)
@@ -127,13 +127,12 @@ class Client:
         """
         options = self.options
         ask = _Ask(
+            url,
+            float("inf") if give_up_at is None else give_up_at,
             headers={**self._headers, "Accept": accept},
             max_bytes=options.max_bytes if max_bytes is None else max_bytes,
             max_redirects=options.max_redirects if max_redirects is None else max_redirects,
-            give_up_at=float("inf") if give_up_at is None else give_up_at,
             before_hop=before_hop,
-            ends_at=0.0,
-            url=url,
         )
         try:
             check_expected(expect_hash)
@@ -142,6 +141,22 @@ class Client:
         except WebError as error:
             return ask.refusal(error)
         return answer
+
+    def refusal(self, url: str, give_up_at: float | None = None) -> Answer | None:
+        """Why a URL cannot be asked for, whoever asks; None when it may be. Sends nothing: at most a name is looked up.
+
+        A lookup that fails for a passing reason is not a refusal: `get` tries that again.
+        """
+        ask = _Ask(url, float("inf") if give_up_at is None else give_up_at)
+        try:
+            target = target_of(url)
+            if time.monotonic() >= ask.give_up_at:
+                raise WebError("unit-deadline", "before its turn")
+            if not self.options.proxy:
+                self._check_address(ask, target)
+        except WebError as error:
+            return None if error.reason == "dns" else ask.refusal(error)
+        return None
 
     def _attempts(self, ask: _Ask, target: Target, retries: int) -> Answer:
         options = self.options

@@ -66,10 +66,15 @@ def charts_of(report: dict[str, Any]) -> list[tuple[str, Chart]]:
 
 
 def _machine(history: dict[str, Any], with_rates: bool) -> list[tuple[str, Chart | None]]:
-    at, every = history["at_s"], history["every_s"]
+    every = history["every_s"]
+    # A sample speaks for all the time since the one before it: where one came late, two stretches are its.
+    begins = [history["at_s"][0], *(at + every for at in history["at_s"][:-1])]
+    times = [range(round(b / every), round(at / every) + 1) for b, at in zip(begins, history["at_s"], strict=True)]
 
     def chart(show: Any, top: float | None, **series: str) -> Chart | None:
-        return over_time(at, {k: history[v] for k, v in series.items()}, every, show, clock=False, top=top)
+        values = {k: [v for t, v in zip(times, history[n], strict=True) for _ in t] for k, n in series.items()}
+        at = [number * every for stretch in times for number in stretch]
+        return over_time(at, values, every, show, clock=False, top=top)
 
     shares = chart(_percent, 1.0, cores="cores", memory="memory")
     flows = chart(size, None, received="received", sent="sent")
