@@ -79,7 +79,7 @@ def kept(sample: Sample, **changes: object) -> dict:
 
 def as_outcome(values: dict) -> dict:
     """All columns of an outcome; those that are not named are empty."""
-    empty = {pa.string(): "", pa.int32(): 0}
+    empty = {pa.string(): "", pa.int32(): 0, pa.int64(): 0, pa.bool_(): False}
     row = {field.name: values.get(field.name, empty.get(field.type)) for field in OUTCOME_SCHEMA}
     return {**row, "unit_id": "unit-0", "at": AT}
 

@@ -54,7 +54,7 @@ def write_output(output: Path, outcomes: list[dict[str, Any]], samples: list[Sam
             writer.add(sample)
         writer.close()
     relative = path.relative_to(output).as_posix()
-    row = {"unit_id": "unit", "generation": 1, "first_ordinal": 0, "rows": len(samples), "content": ""}
+    row = {"unit_id": "unit", "generation": 1, "unit_index": 0, "rows": len(samples), "content": ""}
     row |= {"format": "parquet", "path": relative, "sha256": "", "n_bytes": path.stat().st_size}
     row |= {"index_path": f"{relative}.index.arrow", "index_sha256": ""}
     write_deltalake(str(output / "catalog" / "shards"), pa.Table.from_pylist([row], schema=SCHEMAS["shards"]))
