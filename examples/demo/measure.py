@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# A killed run's last steps are repeated by the run that goes on: TensorBoard would say so at length.
+logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
 LOSSES = ("train/loss", "train/loss_instance", "train/loss_prior")
 
