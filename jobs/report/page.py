@@ -9,8 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from jobs.report.templates import environment
 from licet.ledger import licence_ids, safe_link
 from licet.licences import licence_page
 from licet.policy import RULES
@@ -60,18 +59,12 @@ OBLIGATIONS = {
 
 def render(report: dict[str, Any], cards: Sequence[Card]) -> str:
     """The whole page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("jobs.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = environment()
+    templates.filters.update(
         link=safe_link, licence_parts=licence_parts, what_happened=what_happened, why=why, words=words
     )
-    environment.filters["short"] = short_url
-    template = environment.get_template("page.html.j2")
+    templates.filters["short"] = short_url
+    template = templates.get_template("page.html.j2")
     return template.render(
         r=report,
         cards=cards,

@@ -15,12 +15,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from licet.errors import ShardDamagedError
 from licet.records import SAMPLE_SCHEMA, Sample
-from licet.shards.index import ShardIndex, crc32c, fsync_folder, record_name
-from licet.shards.pread import RecordFile
+from licet.shards.index import crc32c, fsync_folder
+from licet.shards.pread import FlatReader
 from licet.shards.shard import KEY, PAYLOAD_FORMATS, Place, close_durably, create
 
 RECORDS_COVER_STRUCTURE = True
@@ -81,40 +82,28 @@ class Writer:
         self._listing.close()
 
 
-class Reader:
-    """See `licet.shards.ShardReader`."""
+def _sample(path: str, line: bytes) -> Sample:
+    try:
+        payload, fields = (_read(path, member) for member in _members_of(path, line))
+    except OSError as error:
+        raise ValueError(f"{error.filename or path}: {error.strerror or error}") from error
+    return Sample(payload=payload, **json.loads(fields))
 
-    def __init__(self, path: str, index: ShardIndex) -> None:
-        self._path, self._index = path, index
-        self._file = RecordFile(path, index)
 
-    def __len__(self) -> int:
-        return len(self._index)
+Reader = partial(FlatReader, sample_of=_sample)
+"""See `licet.shards.ShardReader`."""
 
-    def __getitem__(self, position: int) -> Sample:
-        line = self._file.read(position)
-        try:
-            payload, fields = (self._read(member) for member in _members_of(self._path, line))
-            return Sample(payload=payload, **json.loads(fields))
-        except OSError as error:
-            what = f"{error.filename or self._path}: {error.strerror or error}"
-            raise ShardDamagedError(self._path, record_name(self._index, position), what) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise ShardDamagedError(self._path, record_name(self._index, position), str(error)) from error
 
-    def _read(self, member: Member) -> bytes:
-        """A member's bytes. Raises ValueError when they are not those that the listing names, OSError."""
-        path = os.path.join(os.path.dirname(self._path), member.name)
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
-            if os.fstat(file.fileno()).st_size != member.n_bytes:  # before any allocation
-                raise ValueError(f"{member.name} has not the {member.n_bytes} bytes that were written")
-            data = file.read(member.n_bytes)
-        if hashlib.sha256(data).hexdigest() != member.sha256:
-            raise ValueError(f"the SHA-256 of {member.name} is not that of what was written")
-        return data
-
-    def close(self) -> None:
-        self._file.close()
+def _read(shard: str, member: Member) -> bytes:
+    """A member's bytes. Raises ValueError when they are not those that the listing names, OSError."""
+    path = os.path.join(os.path.dirname(shard), member.name)
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        if os.fstat(file.fileno()).st_size != member.n_bytes:  # before any allocation
+            raise ValueError(f"{member.name} has not the {member.n_bytes} bytes that were written")
+        data = file.read(member.n_bytes)
+    if hashlib.sha256(data).hexdigest() != member.sha256:
+        raise ValueError(f"the SHA-256 of {member.name} is not that of what was written")
+    return data
 
 
 def folder_of(path: str) -> str:

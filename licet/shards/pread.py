@@ -1,10 +1,15 @@
-"""Records of a flat file, read by position and checked. Knows offsets and checksums, not what the bytes mean."""
+"""Records of a flat file, read by position and checked. Knows offsets and checksums, not what the bytes mean.
+
+`FlatReader` is the `licet.shards.ShardReader` of every format whose shard is such a file.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from licet.errors import ShardDamagedError
+from licet.records import Sample
 from licet.shards.index import ShardIndex, check_record, record_name
 
 
@@ -39,3 +44,27 @@ class RecordFile:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+class FlatReader:
+    """Samples of a flat file.
+
+    `sample_of(path, record)` reads one; it raises ValueError, TypeError, KeyError or IndexError for what is none.
+    """
+
+    def __init__(self, path: str, index: ShardIndex, sample_of: Callable[[str, bytes], Sample]) -> None:
+        self._path, self._index, self._sample_of = path, index, sample_of
+        self._file = RecordFile(path, index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, position: int) -> Sample:
+        record = self._file.read(position)
+        try:
+            return self._sample_of(self._path, record)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ShardDamagedError(self._path, record_name(self._index, position), str(error)) from error
+
+    def close(self) -> None:
+        self._file.close()

@@ -18,10 +18,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from licet.errors import ShardDamagedError
 from licet.records import SAMPLE_SCHEMA, Sample
-from licet.shards.index import ShardIndex, crc32c, record_name
-from licet.shards.pread import RecordFile
+from licet.shards.index import crc32c
+from licet.shards.pread import FlatReader
 from licet.shards.shard import Place, close_durably, create
 
 RECORDS_COVER_STRUCTURE = True
@@ -52,27 +51,6 @@ class Writer:
         self._file.close()
 
 
-class Reader:
-    """See `licet.shards.ShardReader`."""
-
-    def __init__(self, path: str, index: ShardIndex) -> None:
-        self._path, self._index = path, index
-        self._file = RecordFile(path, index)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, position: int) -> Sample:
-        frame = memoryview(self._file.read(position))
-        try:
-            return _sample(frame[_N_HEADER:-_N_FOOTER])
-        except (DecodeError, ValueError, TypeError, IndexError) as error:
-            raise ShardDamagedError(self._path, record_name(self._index, position), str(error)) from error
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def _frame(data: bytes) -> bytes:
     length = struct.pack("<Q", len(data))
     return b"".join((length, _masked_crc32c(length), data, _masked_crc32c(data)))
@@ -97,9 +75,13 @@ def _example(sample: Sample) -> bytes:
     return serialised
 
 
-def _sample(data: memoryview) -> Sample:
+def _sample(path: str, frame: bytes) -> Sample:
     values: dict[str, Any] = {}
-    for entry in _example_class().FromString(data).features.feature:
+    try:
+        example = _example_class().FromString(memoryview(frame)[_N_HEADER:-_N_FOOTER])
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
+    for entry in example.features.feature:
         if entry.key in _NUMBERS:
             values[entry.key] = entry.value.int64_list.value[0]
         else:
@@ -148,3 +130,7 @@ def _example_class() -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+Reader = functools.partial(FlatReader, sample_of=_sample)
+"""See `licet.shards.ShardReader`."""

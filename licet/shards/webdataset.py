@@ -14,11 +14,11 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 
-from licet.errors import ShardDamagedError
 from licet.records import SAMPLE_SCHEMA, Sample
-from licet.shards.index import ShardIndex, crc32c, record_name
-from licet.shards.pread import RecordFile
+from licet.shards.index import crc32c
+from licet.shards.pread import FlatReader
 from licet.shards.shard import Place, close_durably, create
 
 RECORDS_COVER_STRUCTURE = True
@@ -47,27 +47,6 @@ class Writer:
         close_durably(self._file)
 
     def abandon(self) -> None:
-        self._file.close()
-
-
-class Reader:
-    """See `licet.shards.ShardReader`."""
-
-    def __init__(self, path: str, index: ShardIndex) -> None:
-        self._path, self._index = path, index
-        self._file = RecordFile(path, index)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, position: int) -> Sample:
-        members = self._file.read(position)
-        try:
-            return _sample(members)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ShardDamagedError(self._path, record_name(self._index, position), str(error)) from error
-
-    def close(self) -> None:
         self._file.close()
 
 
@@ -104,7 +83,7 @@ def _member(name: str, data: bytes) -> bytes:
     return b"".join((header, data, bytes(-len(data) % _BLOCK)))
 
 
-def _sample(members: bytes) -> Sample:
+def _sample(path: str, members: bytes) -> Sample:
     parts = dict(_members(members))
     rest = json.loads(parts["json"])
     if rest["payload_format"] != "txt":
@@ -121,3 +100,7 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
         start += _BLOCK
         yield name.rpartition(".")[2], data[start : start + n_bytes]
         start += n_bytes + -n_bytes % _BLOCK
+
+
+Reader = partial(FlatReader, sample_of=_sample)
+"""See `licet.shards.ShardReader`."""

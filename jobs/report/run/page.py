@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from jobs.progress.words import duration, size
 from jobs.report.page import STAGES, words
 from jobs.report.run.charts import Chart, Column, histogram, over_time
+from jobs.report.templates import environment
 from licet.ledger import safe_link
 
 if TYPE_CHECKING:  # its libraries are not for the reporter, which shows no images
@@ -28,16 +27,10 @@ STATES = {
 
 def render(report: dict[str, Any], thumbnails: Sequence[Thumbnail]) -> str:
     """The whole page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("jobs.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(link=safe_link, words=words, size=size, duration=duration)
+    templates = environment()
+    templates.filters.update(link=safe_link, words=words, size=size, duration=duration)
     headline, explained = STATES[report["state"]]
-    return environment.get_template("run/page.html.j2").render(
+    return templates.get_template("run/page.html.j2").render(
         r=report,
         headline=headline,
         explained=explained,
